@@ -1,0 +1,1 @@
+"""Power allocations: values that say how much every node transmits, and why."""

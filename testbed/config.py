@@ -1,0 +1,95 @@
+"""TOML files into strict pydantic models; every fault is one line with the dotted path of the key."""
+
+import difflib
+import tomllib
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from testbed.errors import ConfigError
+
+MAX_CONFIG_BYTES = 1_000_000  # experiment and scene files are a few kilobytes; anything larger is a mistake
+
+
+class StrictModel(BaseModel):
+    """Base of every file model: unknown keys are refused, numbers are finite, values are frozen."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, strict=False)
+
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """Read a TOML file.
+
+    Raises:
+        ConfigError: missing, unreadable, too large or not TOML; one line.
+    """
+    try:
+        size = path.stat().st_size
+        if size > MAX_CONFIG_BYTES:
+            raise ConfigError(f"{path}: {size} bytes, at most {MAX_CONFIG_BYTES} expected; is this a TOML file?")
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: no such file; give the path of a TOML file or the name of a preset") from None
+    except IsADirectoryError:
+        raise ConfigError(f"{path}: is a directory; give the path of a TOML file") from None
+    except (OSError, UnicodeDecodeError) as exc:
+        raise ConfigError(f"{path}: cannot be read ({exc})") from exc
+    except (ValueError, RecursionError) as exc:  # also a number of thousands of digits, or thousands of brackets
+        raise ConfigError(f"{path}: not valid TOML: {exc}") from exc
+
+
+def load(path: Path, model: type[Model]) -> Model:
+    """Read `path` into `model`; a ConfigError names the file, the dotted key, what was found and what is allowed."""
+    return validate(read_toml(path), model, str(path))
+
+
+def validate(data: dict[str, Any], model: type[Model], origin: str) -> Model:
+    """Validate already parsed data; `origin` names it in errors. Every fault found is reported, joined by '; '."""
+    try:
+        return model.model_validate(data)
+    except ValidationError as exc:
+        faults = [_fault(error, model) for error in exc.errors(include_url=False)]
+        raise ConfigError(f"{origin}: " + "; ".join(faults)) from exc
+
+
+def _fault(error: Any, model: type[BaseModel]) -> str:
+    loc = tuple(error["loc"])
+    where, tables = _walk(loc, model)
+    kind, found = error["type"], error.get("input")
+    if kind == "extra_forbidden":
+        keys = [key for table in tables for key in table.model_fields]
+        near = difflib.get_close_matches(str(loc[-1]), keys, n=1)
+        return f"{where}: unknown key" + (f"; did you mean '{near[0]}'?" if near else "; remove it or check its table")
+    if kind == "missing":
+        return f"{where}: missing; it must be given"
+    message = error["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
+    if kind == "value_error":
+        return f"{where}: {message}" if where else message
+    shown = repr(found) if len(repr(found)) <= 60 else repr(found)[:57] + "..."
+    return f"{where}: found {shown}; must be {message}"
+
+
+def _walk(loc: tuple[Any, ...], model: type[BaseModel]) -> tuple[str, list[type[BaseModel]]]:
+    """Dotted key of a location, without the tags pydantic adds for unions, and the models its last part stands in."""
+    where, tables = "", [model]
+    for i, part in enumerate(loc):
+        if isinstance(part, int):
+            where += f"[{part}]"
+            continue
+        fields = [table.model_fields[part] for table in tables if part in table.model_fields]
+        if not fields and (i + 1 < len(loc) or not tables):
+            continue  # the tag of a union
+        where += f".{part}" if where else part
+        if i + 1 < len(loc):
+            tables = [inner for field in fields for inner in _models_inside(field.annotation)]
+    return where, tables
+
+
+def _models_inside(annotation: Any) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [found for inner in getattr(annotation, "__args__", ()) for found in _models_inside(inner)]

@@ -1,0 +1,1 @@
+"""Where radio, sensing and allocation meet: the experiment file, its budget, its captures and its report."""

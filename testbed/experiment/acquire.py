@@ -1,0 +1,201 @@
+"""Radios into captures: open, set, transmit, receive, store. Every exit path mutes."""
+
+import contextlib
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from testbed.capture import CHUNK_TABLE, Capture, CaptureWriter, NodeCapture, load
+from testbed.device import Reception, Settings
+from testbed.errors import RadioError, SampleLoss
+from testbed.experiment.config import Experiment
+from testbed.measurement import Estimate
+from testbed.radio.base import Radio
+from testbed.radio.gains import plan_receive_gain, realise
+from testbed.radio.remote import RemoteRadio
+from testbed.waveform.frame import Frame
+
+BLOCK_SAMPLES = 1 << 22  # received and stored at a time: bounds memory on long captures
+MAX_ATTEMPTS = 3  # at a reception that lost samples
+SOUNDING_FRAMES = 64
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Transmission:
+    """What is on the air, and how every radio was set for it."""
+
+    frame: Frame | None  # as realised; None while muted
+    settings: dict[str, Settings]  # realised, per node
+
+
+@contextlib.contextmanager
+def open_radios(experiment: Experiment, emulator_endpoint: str | None) -> Iterator[list[Radio]]:
+    """The experiment's radios in node order; closed, and therefore muted, on every exit."""
+    with contextlib.ExitStack() as stack:
+        radios: list[Radio] = []
+        for node in experiment.nodes:
+            endpoint = emulator_endpoint if node.radio == "emulator" else node.radio
+            assert endpoint is not None, "the experiment's own check demands an emulator table"
+            radio = RemoteRadio(endpoint, node.name)
+            stack.callback(radio.close)
+            radios.append(radio)
+        yield radios
+
+
+def mute(radios: Sequence[Radio], experiment: Experiment, rx_gain_db: dict[str, float]) -> Transmission:
+    """Silence all nodes and set the receivers; for the muted capture."""
+    for radio in radios:
+        radio.mute()
+    settings = {
+        radio.name: radio.configure(_settings(experiment, radio.limits.tx_gain_min_db, rx_gain_db[radio.name]))
+        for radio in radios
+    }
+    return Transmission(None, settings)
+
+
+def transmit(
+    radios: Sequence[Radio], wanted: Frame, experiment: Experiment, rx_gain_db: dict[str, float]
+) -> Transmission:
+    """Put a frame on the air; returns what the hardware does, not what was asked.
+
+    A node is muted while its gain changes, so that no old buffer is heard at a new gain.
+    """
+    on_air = np.empty_like(wanted.samples)
+    settings = {}
+    for row, radio in enumerate(radios):
+        plan, sent, on_air[row] = realise(wanted.samples[row], radio.limits)
+        radio.mute()
+        asked = _settings(experiment, plan.tx_gain_db, rx_gain_db[radio.name])
+        settings[radio.name] = radio.configure(asked)
+        if settings[radio.name].tx_gain_db != asked.tx_gain_db:
+            raise RadioError(
+                f"{radio.name}: tx_gain_db {asked.tx_gain_db:g} came back as {settings[radio.name].tx_gain_db:g}"
+            )
+        if plan.scale > 0:
+            radio.transmit(sent[None])
+    return Transmission(Frame(on_air, wanted.pilot_power, wanted.data_power), settings)
+
+
+def acquire(
+    path: Path,
+    radios: Sequence[Radio],
+    experiment: Experiment,
+    transmission: Transmission,
+    condition: str,
+    num_samples: int,
+    noise_var: dict[str, Estimate],
+    info: dict[str, Any],
+) -> Capture:
+    """Capture `num_samples` from each of `radios` into a file and read it back: what is judged is what is stored.
+
+    Args:
+        path: of the capture file.
+        radios: nodes that the file shall hold.
+        experiment: resolved.
+        transmission: what is on the air.
+        condition: state of the world.
+        num_samples: per node.
+        noise_var: per node, from the run's muted capture; empty before it.
+        info: further plain data for the file.
+
+    Raises:
+        SampleLoss: a node lost samples in every attempt; the attempts are logged and counted in `info`.
+    """
+    nodes = tuple(
+        NodeCapture(
+            name=radio.name,
+            raw=np.empty((radio.limits.num_rx, 0, 2), dtype=np.int16),
+            settings=transmission.settings[radio.name],
+            limits=radio.limits,
+            chunks=np.empty(0, dtype=CHUNK_TABLE),
+            noise_var=noise_var.get(radio.name),
+        )
+        for radio in radios
+    )
+    capture = Capture(
+        condition=condition,
+        tx_names=experiment.node_names,
+        frame=transmission.frame,
+        nodes=nodes,
+        setup={
+            "numerology": experiment.waveform.numerology.model_dump(mode="json"),
+            "survey": experiment.survey.model_dump(mode="json"),
+            "observations": experiment.detection.observations.model_dump(mode="json"),
+        },
+        experiment=experiment.resolved(),
+        simulated=any(radio.limits.simulated for radio in radios),
+        info=info,
+    )
+    with CaptureWriter(path, capture) as writer:
+        for radio in radios:
+            _store(writer, radio, num_samples)
+    return load(path)
+
+
+def plan_receivers(radios: Sequence[Radio], experiment: Experiment, loudest: Frame) -> dict[str, float]:
+    """Receive gain per node: as the experiment fixes it, or planned from sounding captures at the highest power."""
+    wanted = experiment.capture.rx_gain_db
+    if wanted != "auto":
+        return {radio.name: float(wanted) for radio in radios}
+    gains = {radio.name: radio.limits.rx_gain_min_db for radio in radios}
+    noise = {}
+    # noise in LSB shows only at a high gain, the peak only where nothing clips: two soundings
+    high = {radio.name: radio.limits.rx_gain_max_db for radio in radios}
+    mute(radios, experiment, high)
+    for radio in radios:
+        quiet = radio.receive(SOUNDING_FRAMES * experiment.waveform.frame_len).raw.astype(np.float64)
+        noise[radio.name] = float(np.sqrt(np.mean(quiet**2)))
+    for _ in range(2):
+        transmit(radios, loudest, experiment, gains)
+        for radio in radios:
+            sounding = radio.receive(SOUNDING_FRAMES * experiment.waveform.frame_len)
+            peak = max(float(np.abs(sounding.raw.astype(np.int32)).max()), 1.0) / sounding.full_scale
+            below_db = radio.limits.rx_gain_max_db - gains[radio.name]
+            at_gain = noise[radio.name] * 10 ** (-below_db / 20)
+            gains[radio.name] = plan_receive_gain(peak, at_gain, gains[radio.name], radio.limits)
+    return gains
+
+
+def noise_estimate(raw: NDArray[np.int16], lsb: float) -> Estimate:
+    """E|w|^2 per complex sample in milliwatt from a muted capture."""
+    count = raw.shape[0] * raw.shape[1]
+    value = float(np.mean(np.square(raw, dtype=np.float64))) * 2 * lsb**2
+    return Estimate(value=value, stderr=value / np.sqrt(count), count=count)
+
+
+def _store(writer: CaptureWriter, radio: Radio, num_samples: int) -> None:
+    stored = 0
+    previous: Reception | None = None
+    while stored < num_samples:
+        block = _receive(radio, min(BLOCK_SAMPLES, num_samples - stored))
+        if previous is not None and (block.epoch, block.start) != (
+            previous.epoch,
+            previous.start + previous.num_samples,
+        ):
+            raise SampleLoss(
+                f"{radio.name}: reception at sample {block.start} does not follow the one before; lower the sample rate"
+            )
+        writer.write(radio.name, block)
+        stored += block.num_samples
+        previous = block
+
+
+def _receive(radio: Radio, num_samples: int) -> Reception:
+    for attempt in range(1, MAX_ATTEMPTS):
+        try:
+            return radio.receive(num_samples)
+        except SampleLoss as exc:
+            log.warning("attempt %d of %d: %s", attempt, MAX_ATTEMPTS, exc)
+    return radio.receive(num_samples)
+
+
+def _settings(experiment: Experiment, tx_gain_db: float, rx_gain_db: float) -> Settings:
+    numerology = experiment.waveform.numerology
+    return Settings(numerology.carrier_hz, numerology.sample_rate_hz, tx_gain_db, rx_gain_db)

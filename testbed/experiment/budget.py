@@ -1,0 +1,225 @@
+"""The link budget before anything is transmitted: SNR, clipping, noise in LSB, predicted PoD, samples, disk, time.
+
+It rests on the experiment file alone: surveyed geometry, assumed radar cross sections, isolations and noise figures,
+and what the radios are (assumed, or as they report). It needs NumPy only, so that `isac check` answers at once.
+"""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from testbed.device import Limits
+from testbed.errors import SettingOutOfRange
+from testbed.experiment.config import Experiment
+from testbed.places import distance_m
+from testbed.radio.gains import plan_receive_gain, realise
+from testbed.sensing.model import Path, cell_paths, nuisance_paths, projection_basis, time_columns
+from testbed.theory.link import direct_gain, echo_gain
+from testbed.theory.marcum import detection_probability_series, glrt_threshold_series
+from testbed.units import SPEED_OF_LIGHT_MPS, db, thermal_noise_dbm, undb
+from testbed.waveform.frame import Frame
+
+NOISE_PEAK_SIGMA = 4.5  # of a rail: exceeded about once in 150,000 samples
+MIN_NOISE_LSB_DB = -0.5  # noise per rail against 1 LSB
+EMULATED_SAMPLES_PER_S = 10e6  # order of magnitude of capture and detection over the emulator on one core
+
+
+@dataclass(frozen=True)
+class CellBudget:
+    """What one cell's node should see at the highest power, and the PoD at every power."""
+
+    cell: str
+    node: str
+    rx_gain_db: float
+    noise_dbm: float
+    noise_lsb: float  # rms per rail
+    self_inr_db: float  # in the sampled band
+    direct_inr_db: float  # strongest
+    echo_snr_db: float  # all transmitters, in the sampled band
+    peak_dbfs: float  # largest rail, noise peak included
+    pod: tuple[float, ...]  # predicted, one per power
+
+
+@dataclass(frozen=True)
+class Budget:
+    """The budget of a run; `faults` forbid it, `notes` do not."""
+
+    powers_dbm: tuple[float, ...]
+    cells: tuple[CellBudget, ...]
+    num_samples: int
+    disk_bytes: int
+    duration_s: float
+    faults: tuple[str, ...]
+    notes: tuple[str, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for --json; what does not exist (no other transmitter: no direct path) is null."""
+        plain = asdict(self)
+        plain["cells"] = [
+            {key: None if value == float("-inf") else value for key, value in row.items()} for row in plain["cells"]
+        ]
+        return plain
+
+
+def assumed_limits(experiment: Experiment) -> Limits:
+    """A radio as the experiment's `[hardware]` table assumes it."""
+    hardware = experiment.hardware.model_dump()
+    full_scale = 1 << (hardware.pop("rx_bits") - 1)
+    return Limits(
+        model="assumed radio",
+        simulated=experiment.emulator is not None,
+        num_tx=1,
+        num_rx=1,
+        carrier_min_hz=0.0,
+        carrier_max_hz=float("inf"),
+        sample_rate_min_hz=0.0,
+        sample_rate_max_hz=float("inf"),
+        rx_full_scale=full_scale,
+        max_transmit_samples=1 << 22,
+        **hardware,
+    )
+
+
+def total_samples(experiment: Experiment) -> int:
+    """Samples a run captures: all nodes under H1, the judging node under H0, all nodes muted."""
+    per_power = (len(experiment.nodes) + len(experiment.cells)) * experiment.samples_per_capture
+    return len(experiment.power.axis_dbm) * per_power + len(experiment.nodes) * experiment.muted_samples
+
+
+def link_budget(experiment: Experiment, limits: Limits | None = None) -> Budget:
+    """Budget of an experiment; `limits` as a radio reports them, else as the experiment assumes them."""
+    limits = limits or assumed_limits(experiment)
+    faults: list[str] = []
+    powers = experiment.power.axis_dbm
+    loudest = experiment.waveform.frame(np.full(len(experiment.nodes), undb(max(powers))))
+    on_air = loudest.samples.copy()
+    for row, node in enumerate(experiment.nodes):
+        try:
+            on_air[row] = realise(loudest.samples[row], limits)[2]
+        except SettingOutOfRange as exc:
+            faults.append(f"{node.name}: {exc}")
+    unit = experiment.waveform.frame(np.ones(len(experiment.nodes)))
+    cells = []
+    for index in range(len(experiment.cells)):
+        budget, fault = _cell(experiment, limits, index, on_air, unit)
+        cells.append(budget)
+        faults += [text for text in fault if text not in faults]
+    num_samples = total_samples(experiment)
+    notes = []
+    if len(powers) * experiment.capture.num_frames * len(experiment.cells) < 20_000:
+        notes.append("fewer than 20,000 H0 trials in all: the test of false alarms at 1e-3 will be weak")
+    if all(p < 0.05 or p > 0.95 for cell in cells for p in cell.pod):
+        notes.append("no predicted PoD lies between 0.05 and 0.95: the curve will not be tested; shift the power axis")
+    rate = EMULATED_SAMPLES_PER_S if limits.simulated else experiment.waveform.numerology.sample_rate_hz
+    return Budget(powers, tuple(cells), num_samples, 4 * num_samples, num_samples / rate, tuple(faults), tuple(notes))
+
+
+def _cell(
+    experiment: Experiment, limits: Limits, index: int, on_air: NDArray[np.complex128], unit: Frame
+) -> tuple[CellBudget, list[str]]:
+    survey, numerology = experiment.survey, experiment.waveform.numerology
+    cell = survey.cells[index]
+    rx = survey.node_names.index(cell.node)
+    wanted = cell_paths(survey, cell, numerology.sample_rate_hz)
+    nuisance = nuisance_paths(survey, cell, numerology.sample_rate_hz)
+    gains = {path: _gain(experiment, rx, path) for path in (*wanted, *nuisance)}
+    offsets = np.zeros(len(survey.nodes))
+
+    arrived = {path: gain * row for (path, gain), row in zip(
+        gains.items(), time_columns(list(gains), on_air, offsets), strict=True)}  # fmt: skip
+    noise_dbm = thermal_noise_dbm(numerology.sample_rate_hz, experiment.nodes[rx].noise_figure_db)
+    rail = np.sqrt(undb(noise_dbm) / 2)
+    total = np.sum(list(arrived.values()), axis=0)
+    peak = float(max(np.abs(total.real).max(), np.abs(total.imag).max())) + NOISE_PEAK_SIGMA * rail
+    rx_gain_db, faults = _receive_gain(experiment, limits, peak, rail, cell.node)
+    full_scale = limits.rx_amplitude(rx_gain_db)
+    noise_lsb = float(rail / full_scale * limits.rx_full_scale)
+    peak_dbfs = db(peak**2 / full_scale**2)
+    if peak_dbfs > 0:
+        faults.append(
+            f"{cell.node}: clipping: the peak at {max(experiment.power.axis_dbm):g} dBm is {peak_dbfs:.1f} dB above "
+            f"full scale at rx_gain_db {rx_gain_db:g}; lower rx_gain_db or power, or raise the isolation"
+        )
+    if db(noise_lsb**2) < MIN_NOISE_LSB_DB:
+        faults.append(
+            f"{cell.node}: noise is {noise_lsb:.2f} LSB rms per rail at rx_gain_db {rx_gain_db:g}; at least 1 is "
+            f"needed for rounding to act as noise; raise rx_gain_db"
+        )
+
+    def inr_db(paths: list[Path]) -> float:
+        power = sum(float(np.mean(np.abs(arrived[path]) ** 2)) for path in paths)
+        return db(power / undb(noise_dbm)) if power > 0 else float("-inf")
+
+    noise_var = undb(noise_dbm) + (full_scale / limits.rx_full_scale) ** 2 / 6
+    lam = _unit_noncentrality(experiment, wanted, nuisance, gains, unit, offsets) / noise_var
+    rank = len(wanted)
+    limit = glrt_threshold_series(experiment.detection.pfa, rank)
+    pod = [detection_probability_series(lam * undb(p), rank, limit) for p in experiment.power.axis_dbm]
+    direct = [path for path in nuisance if path.kind == "direct"]
+    return (
+        CellBudget(
+            cell=cell.name,
+            node=cell.node,
+            rx_gain_db=rx_gain_db,
+            noise_dbm=noise_dbm,
+            noise_lsb=noise_lsb,
+            self_inr_db=inr_db([path for path in nuisance if path.kind == "self"]),
+            direct_inr_db=max((inr_db([path]) for path in direct), default=float("-inf")),
+            echo_snr_db=inr_db(list(wanted)),
+            peak_dbfs=peak_dbfs,
+            pod=tuple(float(p) for p in pod),
+        ),
+        faults,
+    )
+
+
+def _receive_gain(
+    experiment: Experiment, limits: Limits, peak: float, rail: float, node: str
+) -> tuple[float, list[str]]:
+    wanted = experiment.capture.rx_gain_db
+    if wanted != "auto":
+        return float(wanted), []
+    full_scale = limits.rx_amplitude(limits.rx_gain_min_db)
+    try:
+        noise_lsb = rail / full_scale * limits.rx_full_scale
+        return plan_receive_gain(peak / full_scale, noise_lsb, limits.rx_gain_min_db, limits), []
+    except SettingOutOfRange as exc:
+        return limits.rx_gain_min_db, [f"{node}: {exc}"]
+
+
+def _unit_noncentrality(
+    experiment: Experiment,
+    wanted: tuple[Path, ...],
+    nuisance: tuple[Path, ...],
+    gains: dict[Path, complex],
+    unit: Frame,
+    offsets: NDArray[np.float64],
+) -> float:
+    """2 ||(I - P_D) X h||^2 at one milliwatt per node."""
+    observations, numerology = experiment.detection.observations, experiment.waveform.numerology
+    X = observations.extract(time_columns(wanted, unit.samples, offsets), numerology).T
+    D = observations.extract(time_columns(nuisance, unit.samples, offsets), numerology).T
+    echo = X @ np.array([gains[path] for path in wanted])
+    U = projection_basis(D)
+    return 2 * float(np.sum(np.abs(echo - U @ (U.conj().T @ echo)) ** 2))
+
+
+def _gain(experiment: Experiment, rx: int, path: Path) -> complex:
+    """Assumed amplitude of a path, with the carrier phase of its length."""
+    numerology = experiment.waveform.numerology
+    here, there = experiment.nodes[path.tx], experiment.nodes[rx]
+    wavelength_m = SPEED_OF_LIGHT_MPS / numerology.carrier_hz
+    length_m = path.delay_samples / numerology.sample_rate_hz * SPEED_OF_LIGHT_MPS
+    antennas = undb(here.antenna_gain_dbi + there.antenna_gain_dbi)
+    if path.kind == "self":
+        power = undb(-there.self_isolation_db)
+    elif path.kind == "direct":
+        power = direct_gain(length_m, wavelength_m, antennas)
+    else:
+        rows = experiment.cells if path.kind == "echo" else experiment.reflectors
+        via = next(row for row in rows if row.name == path.via)
+        back_m = distance_m(via, there)
+        power = echo_gain(length_m - back_m, back_m, via.rcs_m2, wavelength_m, antennas)
+    return complex(np.sqrt(power) * np.exp(-2j * np.pi * (length_m / wavelength_m % 1.0)))

@@ -1,0 +1,97 @@
+"""Child processes of the simulated world. The instrument starts them; it never imports them."""
+
+import contextlib
+import queue
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from testbed.errors import ConfigError, RadioUnavailable
+
+START_TIMEOUT_S = 30.0
+TRUTH_TIMEOUT_S = 300.0
+STOP_TIMEOUT_S = 5.0
+
+
+@contextlib.contextmanager
+def emulator(scene: str, seed: int | None, log: Path) -> Iterator[str]:
+    """Run the channel emulator for the duration of the block; yields its endpoint.
+
+    The child ends when its standard input closes, so it cannot outlive this process, and it stands in a session of its
+    own, so that Ctrl-C reaches it only after the transmitters were muted.
+
+    Raises:
+        ConfigError: the scene cannot be used; the child's own line.
+        RadioUnavailable: the child does not start.
+    """
+    command = [sys.executable, "-m", "sim", "emulate", scene, "--endpoint", "tcp://127.0.0.1:0", "--until-stdin-closes"]
+    if seed is not None:
+        command += ["--seed", str(seed)]
+    with log.open("wb") as stderr:
+        child = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=stderr, start_new_session=True
+        )
+    try:
+        line = _first_line(child)
+        if not line.startswith("listening on "):
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                child.wait(STOP_TIMEOUT_S)
+            raise ConfigError(_last_line(log) or f"emulator: did not start within {START_TIMEOUT_S:g} s; see {log}")
+        yield line.removeprefix("listening on ")
+    finally:
+        _stop(child)
+
+
+@contextlib.contextmanager
+def truth(
+    scene: str, experiment: Path, rx_gain_db: dict[str, float], out: Path, log: Path
+) -> Iterator[Callable[[], None]]:
+    """Have the truth file written while the block runs; yields a function that waits for it.
+
+    That function raises ConfigError with the child's own line when the file cannot be written.
+    """
+    gains = [f"{name}={gain_db!r}" for name, gain_db in rx_gain_db.items()]
+    command = [sys.executable, "-m", "sim", "truth", scene, str(experiment), "--out", str(out)]
+    command += [argument for gain in gains for argument in ("--rx-gain-db", gain)]
+    with log.open("wb") as stderr:
+        child = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=stderr, start_new_session=True
+        )
+
+    def wait() -> None:
+        if child.wait(TRUTH_TIMEOUT_S) != 0:
+            raise ConfigError(_last_line(log) or f"isac-sim truth: failed with status {child.returncode}; see {log}")
+
+    try:
+        yield wait
+    finally:
+        _stop(child)
+
+
+def _first_line(child: "subprocess.Popen[bytes]") -> str:
+    assert child.stdout is not None
+    lines: queue.Queue[bytes] = queue.Queue()
+    threading.Thread(target=lambda: lines.put(child.stdout.readline()), daemon=True).start()  # type: ignore[union-attr]
+    try:
+        return lines.get(timeout=START_TIMEOUT_S).decode().strip()
+    except queue.Empty:
+        raise RadioUnavailable(f"emulator: no sign of life within {START_TIMEOUT_S:g} s") from None
+
+
+def _last_line(log: Path) -> str:
+    lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+    return lines[-1].removeprefix("error: ") if lines else ""
+
+
+def _stop(child: "subprocess.Popen[bytes]") -> None:
+    for pipe in (child.stdin, child.stdout):
+        if pipe is not None:
+            with contextlib.suppress(OSError):
+                pipe.close()
+    try:
+        child.wait(STOP_TIMEOUT_S if child.stdin is not None else 0)
+    except subprocess.TimeoutExpired:
+        child.kill()
+        child.wait()

@@ -1,0 +1,226 @@
+"""The figures of a report: PoD against power, the law without a target, ROC, map of the survey."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from testbed.experiment.config import Experiment
+from testbed.experiment.curves import Law, h0_fit, measured_roc, nearest_half, noncentrality_over_power
+from testbed.experiment.record import RunDirectory
+from testbed.experiment.results import STATISTICS, Point, Results, Statistic
+from testbed.experiment.survey_map import map_figure
+from testbed.experiment.wording import STATISTIC_NAMES, count_text, level_text
+from testbed.plots import FAINT, GREY, INK, MARKERS, PALETTE, Columns, SavedFigure, house_style, new_figure, save_figure
+from testbed.theory.consistency import FALSE_ALARM_LEVELS, wilson_interval
+
+SYMBOLS: dict[str, str] = {"known_noise": "T", "cfar": "F"}
+CELLS_PER_FIGURE = len(PALETTE)
+_BESIDE_DB = 0.5  # theory is drawn this far beyond the lowest and highest power
+
+
+@dataclass(frozen=True)
+class ReportFigure:
+    """A figure of the report."""
+
+    kind: str  # pod, h0, roc or map
+    alt: str  # what it shows, for those who cannot see it
+    files: SavedFigure
+
+
+def draw_all(run: RunDirectory, experiment: Experiment, results: Results, folder: Path) -> list[ReportFigure]:
+    """Draw and save every figure of a report, at most six cells in each."""
+    names = [cell.name for cell in experiment.cells]
+    groups = [names[i : i + CELLS_PER_FIGURE] for i in range(0, len(names), CELLS_PER_FIGURE)]
+    figures = []
+
+    def save(kind: str, part: str, alt: str, fig: Any, columns: Columns) -> None:
+        figures.append(ReportFigure(kind, alt, save_figure(fig, folder / f"{kind}{part}", columns)))
+
+    def parts(statistic: Statistic) -> list[tuple[str, list[str]]]:
+        return [(f"_{statistic}" + (f"_{i + 1}" if i else ""), group) for i, group in enumerate(groups)]
+
+    for statistic in STATISTICS:
+        for part, cells in parts(statistic):
+            alt = f"Probability of detection against power, {STATISTIC_NAMES[statistic]}, measured and theory"
+            save("pod", part, alt, *pod_figure(experiment, results, run, statistic, cells))
+    for statistic in STATISTICS:
+        alt = f"Share of trials without a target above a value, {STATISTIC_NAMES[statistic]}, measured and law"
+        save("h0", f"_{statistic}", alt, *h0_figure(experiment, results, run, statistic))
+    for statistic in STATISTICS:
+        for part, cells in parts(statistic):
+            alt = f"Probability of detection against false alarms, {STATISTIC_NAMES[statistic]}, measured and theory"
+            save("roc", part, alt, *roc_figure(experiment, results, run, statistic, cells))
+    save("map", "", "Map of the surveyed nodes, cells under test and reflectors", *map_figure(experiment))
+    return figures
+
+
+@house_style()
+def pod_figure(
+    experiment: Experiment, results: Results, run: RunDirectory, statistic: Statistic, cells: Sequence[str]
+) -> tuple[Any, Columns]:
+    """PoD against power, and below it how far every measured point lies from the curve that is judged."""
+    fig, (ax, off) = new_figure(
+        2, 1, size_in=(5.0, 5.0), sharex=True, gridspec_kw={"height_ratios": [3, 1]}, squeeze=True
+    )
+    columns = Columns("series", "cell", "power_dbm", "pod", "pod_low", "pod_high", "noncentrality")
+    powers = [p.power_dbm for p in results.points]
+    axis = np.linspace(min(powers) - _BESIDE_DB, max(powers) + _BESIDE_DB, 161)
+    judged = "truth" if _has_truth(results) else "measured"
+    for i, cell in enumerate(cells):
+        points = _points(results, statistic, cell)
+        power, pod = [p.power_dbm for p in points], np.array([p.pod for p in points])
+        interval = np.array([[p.pod_low for p in points], [p.pod_high for p in points]])
+        law = Law.of(run.detection(points[0].point, "all", cell), statistic)
+        for curve, lams in _noncentralities(points).items():
+            lam = noncentrality_over_power(axis, power, lams)
+            theory = law.pod(lam, experiment.detection.pfa)
+            ax.plot(axis, theory, color=PALETTE[i], **_LINES[curve])
+            columns.add(series=f"{curve} curve", cell=cell, power_dbm=axis, pod=theory, noncentrality=lam)
+        bars = np.abs(interval - pod)
+        label = f"{cell} at {points[0].node}"
+        ax.errorbar(power, pod, bars, color=PALETTE[i], fmt=MARKERS[i], elinewidth=1.0, capsize=2, label=label)
+        columns.add(series="measured", cell=cell, power_dbm=power, pod=pod, pod_low=interval[0], pod_high=interval[1])
+        expected = np.array([p.pod_truth if judged == "truth" else p.pod_measured for p in points], dtype=np.float64)
+        beside = np.array(power) + 0.07 * (i - (len(cells) - 1) / 2) * _spacing(power)
+        off.errorbar(beside, pod - expected, bars, color=PALETTE[i], fmt=MARKERS[i], ms=3.5, elinewidth=1.0)
+    for curve in _noncentralities(results.points):
+        ax.plot([], [], color=INK, label=f"theory, {curve} curve", **_LINES[curve])
+    ax.set(ylabel="Probability of detection", ylim=(-0.02, 1.02), title=_title(statistic))
+    ax.legend(loc="best")
+    off.axhline(0, color=GREY, lw=1.0)
+    off.set(xlabel="Transmit power per node (dBm)", ylabel=f"Measured\n− {judged}", xlim=(axis[0], axis[-1]))
+    return fig, columns
+
+
+@house_style()
+def h0_figure(experiment: Experiment, results: Results, run: RunDirectory, statistic: Statistic) -> tuple[Any, Columns]:
+    """Empirical survival function of the pooled statistic without a target, its law, and the thresholds."""
+    fit = h0_fit([row for cell in experiment.cells for row in _h0(run, results, cell.name)], statistic)
+    pfa, law, symbol = experiment.detection.pfa, fit.law, SYMBOLS[statistic]
+    levels = sorted({*FALSE_ALARM_LEVELS, pfa}, reverse=True)
+    bottom = min(levels[-1], 1 / fit.num_trials)
+    largest = float(np.max(fit.value, where=np.isfinite(fit.value), initial=0.0))
+    axis = np.linspace(0.0, max(law.threshold(bottom), largest), 401)
+    expected, (low, high) = law.h0.sf(axis), fit.band(axis)
+    columns = Columns("series", "statistic", "survival", "survival_low", "survival_high")
+    columns.add(series="law", statistic=axis, survival=expected, survival_low=low, survival_high=high)
+    columns.add(series="measured", statistic=fit.value, survival=fit.survival)
+    fig, ax = new_figure(size_in=(5.0, 3.9))
+    floor = bottom / 10  # below the axis; a logarithm has no zero
+    label = "95 % of experiments, if the law holds"
+    ax.fill_between(axis, np.maximum(low, floor), np.maximum(high, floor), color=FAINT, lw=0, label=label)
+    ax.plot(axis, expected, color=INK, lw=1.1, label="law without a target")
+    label = f"measured, {count_text(fit.num_trials)} trials"
+    ax.step(fit.value, fit.survival, where="post", color=PALETTE[0], label=label)
+    for level in levels:
+        threshold = law.threshold(level)
+        ax.plot([threshold, threshold], [floor, level], color=PALETTE[1], lw=0.9, ls=":")
+        ax.plot(threshold, level, "o", color=PALETTE[1], ms=4.5, mfc="white" if level == pfa else None)
+        ax.annotate(
+            f"{level_text(level)}: {symbol} = {threshold:.2f}",
+            (threshold, level),
+            xytext=(6, 4),
+            textcoords="offset points",
+            fontsize=8.5,
+        )
+        columns.add(series="threshold", statistic=threshold, survival=level)
+    ax.set(
+        yscale="log",
+        ylim=(bottom / 2, 1.5),
+        xlim=(0, axis[-1] * 1.3),
+        xlabel=f"Statistic {symbol} without a target",
+        ylabel="Share of trials above",
+        title=_title(statistic),
+    )
+    ax.legend(loc="upper right")
+    return fig, columns
+
+
+@house_style()
+def roc_figure(
+    experiment: Experiment, results: Results, run: RunDirectory, statistic: Statistic, cells: Sequence[str]
+) -> tuple[Any, Columns]:
+    """ROC of every cell at the power whose PoD is nearest 0.5."""
+    fig, ax = new_figure(size_in=(5.0, 3.9))
+    pfa = experiment.detection.pfa
+    axis = np.geomspace(min(pfa, 1e-4) / 10, 1.0 - 1e-9, 161)
+    columns = Columns("series", "cell", "power_dbm", "pfa", "pod", "pod_low", "pod_high", "threshold")
+    for i, cell in enumerate(cells):
+        points = _points(results, statistic, cell)
+        point = points[nearest_half([p.pod for p in points])]
+        power, h1 = point.power_dbm, run.detection(point.point, "all", cell)
+        law = Law.of(h1, statistic)
+        for curve, lams in _noncentralities([point]).items():
+            theory = law.pod(lams[0], axis)
+            ax.plot(axis, theory, color=PALETTE[i], **_LINES[curve])
+            columns.add(series=f"{curve} curve", cell=cell, power_dbm=power, pfa=axis, pod=theory)
+        roc = measured_roc(h1, _h0(run, results, cell), statistic)
+        low, high = wilson_interval(roc.pod * roc.num_h1, np.full(roc.pod.size, roc.num_h1))
+        ax.step(roc.pfa, roc.pod, where="post", color=PALETTE[i], **_COUNTED)
+        bars = [[point.pod - point.pod_low], [point.pod_high - point.pod]]
+        label = f"{cell} at {point.node}, {power:g} dBm"
+        ax.errorbar(pfa, point.pod, bars, color=PALETTE[i], fmt=MARKERS[i], elinewidth=1.0, capsize=2, label=label)
+        columns.add(
+            series="measured",
+            cell=cell,
+            power_dbm=power,
+            pfa=roc.pfa,
+            pod=roc.pod,
+            pod_low=low,
+            pod_high=high,
+            threshold=roc.threshold,
+        )
+        columns.add(
+            series="measured at the nominal false-alarm probability", cell=cell, power_dbm=power,
+            pfa=pfa, pod=point.pod, pod_low=point.pod_low, pod_high=point.pod_high, threshold=law.threshold(pfa),
+        )  # fmt: skip
+    ax.plot([], [], color=INK, label="measured, both axes counted", **_COUNTED)
+    for curve in _noncentralities(results.points):
+        ax.plot([], [], color=INK, label=f"theory, {curve} curve", **_LINES[curve])
+    ax.axvline(pfa, color=GREY, lw=0.9, ls=":")
+    ax.set(
+        xscale="log",
+        xlim=(axis[0], 1.0),
+        ylim=(0.0, 1.02),
+        xlabel="Probability of false alarm",
+        ylabel="Probability of detection",
+        title=_title(statistic),
+    )
+    ax.legend(loc="lower right")
+    return fig, columns
+
+
+_COUNTED: dict[str, Any] = {"lw": 4.0, "alpha": 0.35, "solid_joinstyle": "round", "solid_capstyle": "butt"}
+_LINES: dict[str, dict[str, Any]] = {"truth": {"lw": 1.4, "ls": "-"}, "measured": {"lw": 1.1, "ls": "--"}}
+
+
+def _title(statistic: Statistic) -> str:
+    name = STATISTIC_NAMES[statistic]
+    return name[0].upper() + name[1:]
+
+
+def _has_truth(results: Results) -> bool:
+    return results.points[0].pod_truth is not None
+
+
+def _points(results: Results, statistic: Statistic, cell: str) -> list[Point]:
+    return [p for p in results.points if p.statistic == statistic and p.cell == cell]
+
+
+def _noncentralities(points: Sequence[Point]) -> dict[str, list[float]]:
+    """Noncentralities of every theory curve there is; a negative estimate counts as 0, as in its PoD."""
+    curves = {"measured": [max(p.noncentrality.value, 0.0) for p in points]}
+    truth = [p.noncentrality_truth for p in points if p.noncentrality_truth is not None]
+    return {"truth": truth, **curves} if truth else curves
+
+
+def _h0(run: RunDirectory, results: Results, cell: str) -> list[Any]:
+    return [run.detection(index, f"without:{cell}", cell) for index in range(results.num_points_run)]
+
+
+def _spacing(power: Sequence[float]) -> float:
+    steps = np.diff(np.unique(power))
+    return float(steps.min()) if steps.size else 1.0

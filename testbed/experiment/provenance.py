@@ -1,0 +1,137 @@
+"""Where the numbers of a report come from: waveform, realised settings, seeds, versions, files, how to run it again."""
+
+import math
+import re
+import shlex
+from pathlib import Path
+
+import numpy as np
+import tomli_w
+
+from testbed.capture import Capture, load
+from testbed.errors import CaptureError
+from testbed.experiment.config import Experiment
+from testbed.experiment.record import RunDirectory
+from testbed.experiment.results import Results
+from testbed.experiment.tables import Table
+from testbed.experiment.wording import count_text, minus
+from testbed.units import db, si_bytes
+
+_SHORT_ARRAY = re.compile(r"\[\n(?: +[^\[\]{}\n\"]+,\n)+\]")  # of numbers; tomli_w writes one to a line
+
+
+def loudest(experiment: Experiment, results: Results) -> tuple[int, float]:
+    """Index and value of the highest power that was finished."""
+    finished = experiment.power.axis_dbm[: results.num_points_run]
+    return finished.index(max(finished)), max(finished)
+
+
+def shown_captures(run: RunDirectory, experiment: Experiment, results: Results) -> tuple[list[Capture], str]:
+    """The muted capture and the loudest with all targets on; none, and why, where they cannot be read."""
+    index, _ = loudest(experiment, results)
+    try:
+        return [load(run.muted_path), load(run.capture_path(index, "all"))], ""
+    except CaptureError as exc:
+        return [], str(exc).replace(f"{run.path}/", "")
+
+
+def settings_table(muted: Capture, loudest: Capture) -> Table:
+    """Realised settings of every node, from the muted capture and one with all transmitters on."""
+    columns = [_node_settings(muted, loudest, node.name) for node in loudest.nodes]
+    rows = zip(*(column.values() for column in columns), strict=True)
+    names = columns[0].keys() if columns else ()
+    return Table(
+        ("Setting", *(n.name for n in loudest.nodes)), tuple((k, *row) for k, row in zip(names, rows, strict=True))
+    )
+
+
+def _node_settings(muted: Capture, loudest: Capture, name: str) -> dict[str, str]:
+    node, quiet = loudest.node(name), muted.node(name)
+    limits, settings = node.limits, node.settings
+    rms = np.sqrt(np.mean(np.square(quiet.raw, dtype=np.float64)))
+    peak = int(np.max(np.abs(node.raw.astype(np.int32)), initial=0))
+    power = None
+    if loudest.frame is not None and name in loudest.tx_names:
+        power = loudest.frame.power[loudest.tx_names.index(name)]
+    continuity = ", ".join(sorted({c.decode() for n in (node, quiet) for c in n.chunks["continuity"]}))
+    clipped, lost = ([int(n.chunks[key].sum()) for n in (quiet, node)] for key in ("clip_count", "lost_before"))
+    return {
+        "Radio": limits.model,
+        "Simulated": "yes" if limits.simulated else "no",
+        "Carrier (MHz)": f"{settings.carrier_hz / 1e6:.6g}",
+        "Sample rate (MS/s)": f"{settings.sample_rate_hz / 1e6:.6g}",
+        "Transmit gain (dB)": minus(f"{settings.tx_gain_db:g}"),
+        "Transmit power, realised (dBm)": "–" if power is None else minus(f"{db(float(power)):.3f}"),
+        "Receive gain (dB)": minus(f"{settings.rx_gain_db:g}"),
+        "Receive gain, muted capture (dB)": minus(f"{quiet.settings.rx_gain_db:g}"),
+        "Converter, transmit (bits)": str(limits.tx_bits),
+        "Converter, receive (bits)": f"{math.log2(2 * limits.rx_full_scale):.3g}",
+        "Full scale at this gain (dBm)": minus(f"{limits.rx_full_scale_dbm - settings.rx_gain_db:.2f}"),
+        "Noise, muted (LSB rms per rail)": f"{rms:.2f}",
+        "Largest rail (dB of full scale)": minus(f"{20 * math.log10(max(peak, 1) / limits.rx_full_scale):.1f}"),
+        "Clipped samples: muted, on": f"{clipped[0]}, {clipped[1]}",
+        "Lost samples: muted, on": f"{lost[0]}, {lost[1]}",
+        "Continuity": continuity or "–",
+    }
+
+
+def waveform_text(experiment: Experiment) -> str:
+    """Frame, subcarriers and observations in two sentences."""
+    design, numerology = experiment.waveform, experiment.waveform.numerology
+    duration_us = design.frame_len / numerology.sample_rate_hz * 1e6
+    num_observations = experiment.detection.observations.num_observations(numerology)
+    return (
+        f"Frame of {count_text(design.frame_len)} samples ({duration_us:.4g} µs): "
+        f"{design.num_preamble_symbols} preamble, {design.num_pilot_symbols} {design.pilot_code} pilot and "
+        f"{design.num_data_symbols} {design.modulation.upper()} data symbols; FFT {numerology.fft_size}, "
+        f"cyclic prefix {numerology.cp_len}, {numerology.num_subcarriers} subcarriers "
+        f"{numerology.subcarrier_spacing_hz / 1e3:.6g} kHz apart. "
+        f"The detector looks at N = {num_observations} observations of each frame; "
+        f"{count_text(experiment.capture.num_frames)} frames per power, cell and hypothesis."
+    )
+
+
+def provenance_rows(experiment: Experiment, captures: list[Capture]) -> list[tuple[str, str]]:
+    """Hash, seeds, dates and versions."""
+    rows = [
+        ("Experiment, SHA-256", experiment.sha256),
+        ("Seed of the data symbols", str(experiment.waveform.data_seed)),
+    ]
+    if experiment.emulator is not None:
+        seed = experiment.emulator.seed
+        rows.append(("Scene", Path(experiment.emulator.scene).name))
+        rows.append(("Seed of the noise", "the scene's own" if seed is None else str(seed)))
+    if captures:
+        rows.append(("Captured (UTC)", " to ".join(str(c.info.get("created", "–")) for c in captures)))
+        rows += [(f"Version of {name}", str(v)) for name, v in dict(captures[0].info.get("versions", {})).items()]
+    return rows
+
+
+def resolved_toml(experiment: Experiment) -> str:
+    """The experiment with all defaults, as a file that could be run; without paths of this machine."""
+    document = experiment.model_dump(mode="json", exclude_none=True)
+    if experiment.emulator is not None and Path(experiment.emulator.scene).is_absolute():
+        document["emulator"]["scene"] = Path(experiment.emulator.scene).name
+    return _SHORT_ARRAY.sub(
+        lambda m: " ".join(m[0].split()).replace("[ ", "[").replace(", ]", "]"), tomli_w.dumps(document)
+    )
+
+
+def file_table(run: RunDirectory) -> Table:
+    """What lies in the run directory, the report itself left out."""
+    rows = []
+    for path in sorted(run.path.iterdir(), key=lambda p: (p.is_dir(), p.name)):
+        inside = [p for p in path.rglob("*") if p.is_file()] if path.is_dir() else [path]
+        if path == run.report or not inside:
+            continue
+        name = f"{path.name}/ ({len(inside)} files)" if path.is_dir() else path.name
+        rows.append((name, si_bytes(sum(p.stat().st_size for p in inside))))
+    return Table(("File", "Size"), tuple(rows))
+
+
+def repeat_command(run: RunDirectory) -> str:
+    """The command that runs the same experiment again; never a path of this machine."""
+    path = run.path
+    if path.is_absolute():
+        path = path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else Path(path.name)
+    return f"isac run {shlex.quote(str(path / run.experiment.name))} --out {shlex.quote(f'{path}-again')}"

@@ -1,0 +1,1 @@
+"""Radios behind one protocol of seven members."""

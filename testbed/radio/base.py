@@ -1,0 +1,72 @@
+"""The radio protocol: seven members, structural typing, no base class.
+
+Samples go in and come out as `complex64 (num_channels, n)`, full scale |re|, |im| <= 1. There is no clock in the
+protocol: buffers are cyclic, and the frame found in the samples is the zero of time.
+"""
+
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from testbed.device import Limits, Reception, Settings
+from testbed.errors import SafetyRefused
+
+
+@runtime_checkable
+class Radio(Protocol):
+    """A radio port set. The contract, each sentence of which is tested in `tests/contract`:
+
+    * `transmit` repeats its buffer until it is replaced or muted. Samples with |re| or |im| > 1 are refused
+      (SafetyRefused), never wrapped or clipped. Shape must be (num_tx, n).
+    * `receive` returns exactly `num_samples` contiguous samples or raises `SampleLoss` or `RadioTimeout`. Within an
+      epoch, successive receives follow on without a gap.
+    * `configure` takes wanted settings and returns the realised ones: rounded is returned rounded, unattainable raises
+      `SettingOutOfRange` and changes nothing.
+    * `mute` stops transmitting. It may be called in any state, twice, and ends within the radio's timeout.
+    * `close` mutes, then releases the radio; it may be called twice. Afterwards every other call raises
+      `RadioUnavailable`.
+    """
+
+    @property
+    def name(self) -> str:
+        """Name of the node this radio serves."""
+
+    @property
+    def limits(self) -> Limits:
+        """What the radio can do."""
+
+    def configure(self, wanted: Settings) -> Settings:
+        """Apply settings and return the realised ones."""
+
+    def transmit(self, samples: NDArray[np.complex64]) -> None:
+        """Repeat `samples`, shape (num_tx, n), until replaced or muted."""
+
+    def receive(self, num_samples: int) -> Reception:
+        """Receive contiguous samples on all channels."""
+
+    def mute(self) -> None:
+        """Stop transmitting."""
+
+    def close(self) -> None:
+        """Mute and release."""
+
+
+def check_transmit(samples: NDArray[Any], limits: Limits, name: str) -> None:
+    """Refuse buffers a radio must not send: wrong shape, too long, not finite, beyond full scale.
+
+    Raises:
+        SafetyRefused: with what was found and what is allowed.
+    """
+    if (
+        samples.ndim != 2
+        or samples.shape[0] != limits.num_tx
+        or not 1 <= samples.shape[1] <= limits.max_transmit_samples
+    ):
+        raise SafetyRefused(
+            f"{name}: transmit buffer of shape {samples.shape}; must be "
+            f"({limits.num_tx}, 1..{limits.max_transmit_samples})"
+        )
+    peak = float(max(np.abs(samples.real).max(), np.abs(samples.imag).max()))
+    if not peak <= 1.0:  # also refuses NaN
+        raise SafetyRefused(f"{name}: transmit samples reach {peak:.4g} of full scale 1; reduce the digital scale")

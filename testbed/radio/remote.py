@@ -1,0 +1,181 @@
+"""A radio behind the wire: one ZMQ client for every server (the emulator, a served radio)."""
+
+import itertools
+import logging
+import time
+from collections import deque
+from typing import Any
+
+import numpy as np
+import zmq
+from numpy.typing import NDArray
+from zmq.utils.monitor import recv_monitor_message
+
+from testbed import errors
+from testbed.device import Limits, Reception, Settings
+from testbed.errors import IsacError, RadioError, RadioTimeout, RadioUnavailable, SampleLoss
+from testbed.radio.base import check_transmit
+from testbed.radio.wire import MAX_MESSAGE_BYTES, endpoint_host, pack, unpack
+
+BLOCK_SAMPLES = 1 << 17  # per request: half a megabyte of ci16, pipelined
+CREDITS = 4  # requests in flight: the server works ahead while the client stores a block
+
+log = logging.getLogger(__name__)
+
+
+class WireClient:
+    """Requests and replies over one connection, with a deadline and notice of a lost server."""
+
+    def __init__(self, endpoint: str, timeout_s: float = 10.0) -> None:
+        endpoint_host(endpoint)
+        self.endpoint = endpoint
+        self.timeout_s = timeout_s
+        self._seq = itertools.count(1)
+        self._socket: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.DEALER)
+        self._socket.setsockopt(zmq.LINGER, 0)
+        self._socket.setsockopt(zmq.MAXMSGSIZE, MAX_MESSAGE_BYTES)
+        self._socket.setsockopt(zmq.RECONNECT_IVL, 50)
+        self._monitor: zmq.Socket[bytes] = self._socket.get_monitor_socket(zmq.EVENT_DISCONNECTED)
+        self._poller = zmq.Poller()
+        self._poller.register(self._socket, zmq.POLLIN)
+        self._poller.register(self._monitor, zmq.POLLIN)
+        self._socket.connect(endpoint)
+
+    def request(self, header: dict[str, Any], samples: NDArray[Any] | None = None) -> dict[str, Any]:
+        """Send one request and return the header of its reply."""
+        return self.collect(self.send(header, samples))[0]
+
+    def send(self, header: dict[str, Any], samples: NDArray[Any] | None = None) -> int:
+        """Send a request and return its sequence number for `collect`."""
+        if self._socket.closed:
+            raise RadioUnavailable(f"{self.endpoint}: this connection was closed")
+        seq = next(self._seq)
+        self._socket.send_multipart(pack({**header, "seq": seq}, samples), copy=False)
+        return seq
+
+    def collect(self, seq: int) -> tuple[dict[str, Any], NDArray[Any] | None]:
+        """The reply to request `seq`; replies to earlier requests that nobody collected are dropped.
+
+        Raises:
+            RadioTimeout: no reply within the timeout.
+            RadioUnavailable: the server ended or refused the connection.
+            RadioError: whatever the server reports, as the class it names.
+        """
+        deadline = time.monotonic() + self.timeout_s
+        while True:
+            ready = dict(self._poller.poll(max(0, round((deadline - time.monotonic()) * 1e3))))
+            if self._socket in ready:
+                header, samples = unpack(self._socket.recv_multipart())
+                if header.get("seq") is not None and header["seq"] != seq:
+                    continue
+                if "error" in header:
+                    raise _named_error(header)
+                return header, samples
+            if self._monitor in ready:
+                recv_monitor_message(self._monitor)
+                raise RadioUnavailable(f"{self.endpoint}: the server ended or closed the connection; start it again")
+            if not ready:
+                raise RadioTimeout(
+                    f"{self.endpoint}: no answer within {self.timeout_s:g} s; check that a server runs there"
+                )
+
+    def close(self) -> None:
+        """Close the connection; may be called twice."""
+        if not self._socket.closed:
+            self._socket.disable_monitor()
+            self._monitor.close()
+            self._socket.close()
+
+
+class RemoteRadio:
+    """One node of a server, as a `Radio`."""
+
+    def __init__(self, endpoint: str, node: str, timeout_s: float = 10.0) -> None:
+        self._name = node
+        self._client = WireClient(endpoint, timeout_s)
+        try:
+            reply = self._client.request({"op": "hello", "node": node})
+            self._limits = Limits.from_dict(reply.get("limits"))
+        except RadioTimeout as exc:
+            self._client.close()
+            raise RadioUnavailable(str(exc)) from exc
+        except IsacError:
+            self._client.close()
+            raise
+
+    @property
+    def name(self) -> str:
+        """Name of the node on the server."""
+        return self._name
+
+    @property
+    def limits(self) -> Limits:
+        """What the radio behind the server can do."""
+        return self._limits
+
+    def configure(self, wanted: Settings) -> Settings:
+        """Apply settings; returns the realised ones."""
+        reply = self._client.request({"op": "configure", "node": self._name, "settings": wanted.to_dict()})
+        return Settings.from_dict(reply.get("settings"))
+
+    def transmit(self, samples: NDArray[np.complex64]) -> None:
+        """Repeat `samples` (num_tx, n); refuses clipping before anything is sent."""
+        check_transmit(samples, self._limits, self._name)
+        self._client.request({"op": "transmit", "node": self._name}, samples.astype(np.complex64, copy=False))
+
+    def receive(self, num_samples: int) -> Reception:
+        """Exactly `num_samples` contiguous samples of one epoch, fetched in pipelined blocks."""
+        if num_samples < 1:
+            raise ValueError(f"num_samples: {num_samples}; must be at least 1")
+        sizes = [min(BLOCK_SAMPLES, num_samples - at) for at in range(0, num_samples, BLOCK_SAMPLES)]
+        raw = np.empty((self._limits.num_rx, num_samples, 2), dtype=np.int16)
+        wanted = iter(sizes)
+        pending = deque(self._ask(size) for size in itertools.islice(wanted, CREDITS))
+        epoch = start = clip_count = received = 0
+        for size in sizes:
+            header, block = self._client.collect(pending.popleft())
+            pending.extend(self._ask(ahead) for ahead in itertools.islice(wanted, 1))
+            if block is None or block.dtype != np.int16 or block.shape != (self._limits.num_rx, size, 2):
+                raise SampleLoss(
+                    f"{self._name}: asked for {size} samples, got {None if block is None else block.shape}"
+                )
+            if received == 0:
+                epoch, start = _whole(header, "epoch"), _whole(header, "start")
+            elif (header.get("epoch"), header.get("start")) != (epoch, start + received):
+                raise SampleLoss(
+                    f"{self._name}: block at sample {header.get('start')} of epoch {header.get('epoch')} does not "
+                    f"follow sample {start + received} of epoch {epoch}; another client changed the radio?"
+                )
+            raw[:, received : received + size] = block
+            clip_count += _whole(header, "clip_count")
+            received += size
+        return Reception(raw, self._limits.rx_full_scale, epoch, start, clip_count, "reported")
+
+    def _ask(self, num_samples: int) -> int:
+        return self._client.send({"op": "receive", "node": self._name, "num_samples": num_samples})
+
+    def mute(self) -> None:
+        """Stop transmitting."""
+        self._client.request({"op": "mute", "node": self._name})
+
+    def close(self) -> None:
+        """Mute and disconnect; a server that is gone has no transmitter left to mute, which is logged."""
+        try:
+            self.mute()
+        except RadioError as exc:
+            log.debug("%s: not muted on close: %s", self._name, exc)
+        self._client.close()
+
+
+def _whole(header: dict[str, Any], key: str) -> int:
+    value = header.get(key)
+    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+        raise RadioError(f"reply without a whole number '{key}'; versions differ?")
+    return value
+
+
+def _named_error(header: dict[str, Any]) -> IsacError:
+    kind = getattr(errors, str(header.get("kind")), RadioError)
+    if not (isinstance(kind, type) and issubclass(kind, IsacError)):
+        kind = RadioError
+    return kind(str(header["error"])[:1000])

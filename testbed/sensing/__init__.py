@@ -1,0 +1,1 @@
+"""From captured samples to synchronisation, detections and measurements."""

@@ -1,0 +1,1 @@
+"""Closed-form laws that measured results are compared with."""

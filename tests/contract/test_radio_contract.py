@@ -1,0 +1,192 @@
+"""The contract of `testbed.radio.base.Radio`, sentence by sentence, against every radio present."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from testbed.device import Limits, Reception, Settings
+from testbed.errors import RadioUnavailable, SafetyRefused, SettingOutOfRange
+from testbed.radio.base import Radio
+from testbed.radio.remote import RemoteRadio
+from tests.emulator import SETTINGS, emulator_process, request, tone
+
+pytestmark = pytest.mark.emulated
+
+Open = Callable[[], Radio]
+RADIOS = ["emulator"]
+
+
+@pytest.fixture(scope="module")
+def emulator_endpoint() -> Iterator[str]:
+    with emulator_process() as (_, endpoint):
+        yield endpoint
+
+
+@pytest.fixture(params=RADIOS)
+def open_radio(request: pytest.FixtureRequest, emulator_endpoint: str) -> Iterator[Open]:
+    opened: list[Radio] = []
+
+    def open_one() -> Radio:
+        opened.append(RemoteRadio(emulator_endpoint, "bs1", timeout_s=10.0))
+        return opened[-1]
+
+    yield open_one
+    for radio in opened:
+        radio.close()
+
+
+@pytest.fixture
+def radio(open_radio: Open) -> Radio:
+    made = open_radio()
+    made.configure(SETTINGS)
+    return made
+
+
+def rms(reception: Reception) -> float:
+    return float(np.sqrt(np.mean(np.abs(reception.samples) ** 2)))
+
+
+def test_it_satisfies_the_protocol(radio: Radio) -> None:
+    assert isinstance(radio, Radio)
+    assert radio.name == "bs1"
+    assert isinstance(radio.limits, Limits)
+
+
+def test_receive_returns_exactly_the_samples_asked_for_with_raw_integers_and_full_scale(radio: Radio) -> None:
+    for num_samples in (1, 7, 640, 300_001):
+        got = radio.receive(num_samples)
+        assert got.raw.dtype == np.int16
+        assert got.raw.shape == (radio.limits.num_rx, num_samples, 2)
+        assert got.full_scale == radio.limits.rx_full_scale
+        assert got.samples.dtype == np.complex64
+        assert got.samples.shape == (radio.limits.num_rx, num_samples)
+        np.testing.assert_array_equal(got.samples.real, got.raw[..., 0] / np.float32(got.full_scale))
+
+
+def test_successive_receives_follow_on_within_an_epoch(radio: Radio) -> None:
+    first, second = radio.receive(1000), radio.receive(500)
+    assert second.epoch == first.epoch
+    assert second.start == first.start + 1000
+    assert first.continuity in ("reported", "unknown")
+
+
+@pytest.mark.parametrize("num_samples", [0, -5])
+def test_receive_refuses_less_than_one_sample(radio: Radio, num_samples: int) -> None:
+    with pytest.raises(ValueError, match="at least 1"):
+        radio.receive(num_samples)
+
+
+def test_transmit_repeats_its_buffer_until_replaced(radio: Radio) -> None:
+    radio.transmit(tone(size=64))
+    got = radio.receive(64 * 200).samples[0].reshape(200, 64)
+    folded = got.mean(axis=0)
+    # self path 60 dB below: a tone far above the noise after folding 200 periods
+    scatter = np.abs(got - folded).std() / np.sqrt(200)
+    assert np.abs(np.fft.fft(folded)[1]) / 64 > 20 * scatter / 8
+    radio.transmit(tone(size=32))
+    again = radio.receive(64 * 200).samples[0].reshape(200, 64).mean(axis=0)
+    spectrum = np.abs(np.fft.fft(again))
+    assert np.argmax(spectrum) == 2  # one period of 32 samples is bin 2 of 64
+
+
+def test_mute_stops_transmitting_and_may_be_called_twice_and_unconfigured(radio: Radio, open_radio: Open) -> None:
+    radio.transmit(tone(amplitude=0.9))
+    loud = rms(radio.receive(64_000))
+    radio.mute()
+    radio.mute()
+    quiet = rms(radio.receive(64_000))
+    assert quiet < 0.5 * loud
+    open_radio().mute()
+
+
+@pytest.mark.parametrize("peak", [1.0001, 1.5, np.nan, np.inf])
+def test_clipping_is_refused_and_what_was_on_the_air_stays(radio: Radio, peak: float) -> None:
+    radio.transmit(tone(amplitude=0.5))
+    before = rms(radio.receive(64_000))
+    bad = tone(amplitude=0.5)
+    bad[0, 3] = peak
+    with pytest.raises(SafetyRefused, match="full scale"):
+        radio.transmit(bad)
+    assert rms(radio.receive(64_000)) == pytest.approx(before, rel=0.02)  # 4 standard errors of 64,000 samples
+
+
+def test_full_scale_is_accepted(radio: Radio) -> None:
+    radio.transmit(np.array([[1 + 1j, -1 - 1j]], dtype=np.complex64))
+
+
+@pytest.mark.parametrize("shape", [(640,), (2, 640), (1, 0), (0, 640)])
+def test_transmit_refuses_other_shapes_than_num_tx_by_n(radio: Radio, shape: tuple[int, ...]) -> None:
+    with pytest.raises(SafetyRefused, match="shape"):
+        radio.transmit(np.zeros(shape, dtype=np.complex64))
+
+
+# attribute, wanted, realised
+ROUNDED = [
+    ("tx_gain_db", -10.1, -10.0),
+    ("tx_gain_db", -10.13, -10.25),
+    ("tx_gain_db", 0.0, 0.0),
+    ("tx_gain_db", -89.75, -89.75),
+    ("rx_gain_db", 40.4, 40.0),
+    ("rx_gain_db", 71.0, 71.0),
+]
+
+
+@pytest.mark.parametrize(("attribute", "wanted", "realised"), ROUNDED)
+def test_rounded_settings_are_returned_rounded(radio: Radio, attribute: str, wanted: float, realised: float) -> None:
+    back = radio.configure(replace(SETTINGS, **{attribute: wanted}))
+    assert getattr(back, attribute) == realised
+
+
+OUT_OF_RANGE = [
+    ("tx_gain_db", 3.0),
+    ("tx_gain_db", -90.5),
+    ("rx_gain_db", 90.0),
+    ("carrier_hz", 1e6),
+    ("sample_rate_hz", 1e9),
+    ("sample_rate_hz", float("1e3")),
+]
+
+
+@pytest.mark.parametrize(("attribute", "wanted"), OUT_OF_RANGE)
+def test_unattainable_settings_raise_with_the_limits_and_change_nothing(
+    radio: Radio, attribute: str, wanted: float
+) -> None:
+    before = rms(radio.receive(20_000))
+    with pytest.raises(SettingOutOfRange, match=rf"bs1\.{attribute}: .* is outside"):
+        radio.configure(replace(SETTINGS, **{attribute: wanted}))
+    assert rms(radio.receive(20_000)) == pytest.approx(before, rel=0.04)
+
+
+def test_receive_gain_moves_the_noise_by_its_own_decibels(radio: Radio) -> None:
+    low = rms(radio.receive(200_000))
+    radio.configure(replace(SETTINGS, rx_gain_db=50.0))
+    high = rms(radio.receive(200_000))
+    # quantisation adds 1/12 LSB^2 per rail at 1 LSB rms, a tenth of that at +10 dB
+    expected_db = 10.0 - 10 * np.log10((1 + 1 / 12) / (1 + 1 / 120))
+    # tolerance: 4 standard errors of 200,000 samples is 0.055 dB
+    assert 20 * np.log10(high / low) == pytest.approx(expected_db, abs=0.06)
+
+
+def test_close_mutes_may_be_called_twice_and_ends_the_radio(open_radio: Open, emulator_endpoint: str) -> None:
+    radio = open_radio()
+    radio.configure(SETTINGS)
+    radio.transmit(tone())
+    assert request(emulator_endpoint, op="status")["transmitting"]["bs1"] is True  # type: ignore[index]
+    radio.close()
+    radio.close()
+    assert request(emulator_endpoint, op="status")["transmitting"]["bs1"] is False  # type: ignore[index]
+    for call in (
+        lambda: radio.receive(10),
+        lambda: radio.transmit(tone()),
+        lambda: radio.configure(SETTINGS),
+        radio.mute,
+    ):
+        with pytest.raises(RadioUnavailable, match="closed"):
+            call()
+
+
+def test_settings_survive_a_round_trip(radio: Radio) -> None:
+    assert Settings.from_dict(SETTINGS.to_dict()) == SETTINGS
+    assert Limits.from_dict(radio.limits.to_dict()) == radio.limits

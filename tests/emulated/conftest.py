@@ -1,0 +1,28 @@
+"""One full run of the reference scene, shared by the tests of this folder."""
+
+from dataclasses import dataclass
+
+import pytest
+
+from testbed.experiment.config import Experiment
+from testbed.experiment.loop import run
+from testbed.experiment.record import RunDirectory
+from testbed.experiment.results import Results
+from tests.scenes import comp_experiment
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run."""
+
+    directory: RunDirectory
+    experiment: Experiment
+    results: Results
+
+
+@pytest.fixture(scope="session")
+def comp_run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """9 powers x 3 base stations x 2000 frames x (H1, H0), the preset's seeds."""
+    experiment = comp_experiment()
+    directory = RunDirectory.create(tmp_path_factory.mktemp("runs") / "comp", experiment, overwrite=False)
+    return Run(directory, experiment, run(experiment, directory, lambda progress: None, lambda question: False))

@@ -1,0 +1,389 @@
+"""The report of a synthetic run: statistics drawn from their laws, no emulator."""
+
+import base64
+import csv
+import re
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from testbed.capture import CHUNK_TABLE, Capture, NodeCapture, save
+from testbed.device import Limits, Settings
+from testbed.errors import CaptureError
+from testbed.experiment.config import Experiment
+from testbed.experiment.record import RunDirectory, write_detection
+from testbed.experiment.report import load_results, write_report
+from testbed.measurement import Estimate, Measurement, MeasurementFile, save_measurements
+from testbed.sensing.detect import Detection
+from testbed.sensing.sync import Sync
+from testbed.theory import detection as theory
+from testbed.units import undb
+
+POWERS_DBM = (-8.0, -6.0, -4.0)
+NUM_FRAMES = 4000  # 24 000 H0 trials in all: enough for the verdict to have no note
+RANK, N, Q = 2, 104, 6
+NOISE_VAR = 5.5e-10  # mW
+LAM_AT_0_DBM = {"t1": 130.0, "t2": 90.0}
+LIMITS = Limits(
+    "test radio", True, 1, 1, 70e6, 6e9, 5e5, 6e7, -89.75, 0.0, 0.25, -3.0, 71.0, 1.0, 12, 2048, 15.0, 10.2, 1 << 20
+)
+
+
+def make_experiment(**changes):
+    node = {"radio": "emulator"}
+    return Experiment.model_validate(
+        {
+            "title": "Two <script>alert('x')</script> nodes",
+            "emulator": {"scene": "comp", "seed": 77},
+            "waveform": {
+                "numerology": {
+                    "carrier_hz": 3.5e9,
+                    "sample_rate_hz": 20e6,
+                    "fft_size": 64,
+                    "cp_len": 16,
+                    "num_subcarriers": 52,
+                },
+                "preamble_roots": (5, 7),
+                "preamble_len": 53,
+                "num_data_symbols": 6,
+            },
+            "nodes": [
+                {"name": "bs1", "position_m": (0, 70), **node},
+                {"name": "bs2", "position_m": (-60, -35), **node},
+            ],
+            "cells": [
+                {"name": "t1", "node": "bs1", "position_m": (33, 82)},
+                {"name": "t2", "node": "bs2", "position_m": (-87, -17)},
+            ],
+            "detection": {"pfa": 1e-4, "observations": {"kind": "resource_elements", "symbols": (2, 3)}},
+            "power": {"axis_dbm": POWERS_DBM},
+            "capture": {"num_frames": NUM_FRAMES, "rx_gain_db": 40.0},
+            **changes,
+        }
+    )
+
+
+def drawn_detection(rng, cell, node, condition, lam, noise_error):
+    """Both statistics of one set of trials, as a receiver would find them whose noise estimate is off."""
+    left = N - RANK - Q
+    explained = (
+        stats.ncx2.rvs(2 * RANK, lam, size=NUM_FRAMES, random_state=rng) / 2
+        if lam
+        else rng.gamma(RANK, size=NUM_FRAMES)
+    )
+    residual = rng.gamma(left, size=NUM_FRAMES)
+    found = NOISE_VAR * residual.sum() / (left * NUM_FRAMES)
+    muted = Estimate(value=NOISE_VAR * noise_error, stderr=NOISE_VAR / 1e3, count=1_000_000)
+    return Detection(
+        cell=cell,
+        node=node,
+        condition=condition,
+        known_noise=explained / noise_error,
+        cfar=explained / RANK / (residual / left),
+        rank=RANK,
+        num_observations=N,
+        num_nuisance=Q,
+        kappa=np.array([0.91, 0.82]),
+        noise_var=muted,
+        residual_noise_var=Estimate(value=found, stderr=found / np.sqrt(left * NUM_FRAMES), count=left * NUM_FRAMES),
+        sync=Sync(17, np.array([0.25, -3.5]), np.array([1e-4, 2e-4]), np.zeros(0), 50.0, NUM_FRAMES),
+        derivative_paths=(),
+        warnings=(),
+    )
+
+
+def store_capture(path, experiment, condition, frame):
+    rng = np.random.default_rng(5)
+    raw = rng.integers(-40, 40, size=(1, 1280, 2), dtype=np.int16)
+    chunks = np.array([(0, 1280, 1, 0, 0, 0, b"reported", b"")], dtype=CHUNK_TABLE)
+    nodes = tuple(
+        NodeCapture(name, raw, Settings(3.5e9, 20e6, -12.25, 40.0), LIMITS, chunks) for name in experiment.node_names
+    )
+    simulated = experiment.emulator is not None
+    save(path, Capture(condition, experiment.node_names, frame, nodes, {}, experiment.resolved(), simulated))
+
+
+def make_run(path, experiment, *, num_points=len(POWERS_DBM), noise_error=1.0, truth=True):
+    """A run directory as `loop.run` leaves it after `num_points` powers."""
+    run = RunDirectory.create(path, experiment, overwrite=False)
+    rng = np.random.default_rng(2)
+    exact = {index: {} for index in range(len(POWERS_DBM))}
+    for index, power_dbm in enumerate(POWERS_DBM):
+        for cell in experiment.cells:
+            lam = LAM_AT_0_DBM[cell.name] * undb(power_dbm)
+            exact[index][cell.name] = Estimate.exact(lam)
+            if index < num_points:
+                for condition, found in (("all", lam), (f"without:{cell.name}", 0.0)):
+                    d = drawn_detection(rng, cell.name, cell.node, condition, found, noise_error)
+                    write_detection(run.detections, f"points/{index:03d}/{condition}/{cell.name}", d)
+    store_capture(run.muted_path, experiment, "muted", None)
+    for index in range(num_points):
+        frame = experiment.waveform.frame(np.full(2, undb(POWERS_DBM[index])))
+        store_capture(run.capture_path(index, "all"), experiment, "all", frame)
+    if truth:
+        points = [
+            Measurement(
+                origin="truth",
+                node_names=experiment.node_names,
+                power=(undb(power_dbm),) * 2,
+                noise_var={name: Estimate.exact(NOISE_VAR) for name in experiment.node_names},
+                noncentrality=exact[index],
+                rank=dict.fromkeys(LAM_AT_0_DBM, RANK),
+            )
+            for index, power_dbm in enumerate(POWERS_DBM)
+        ]
+        save_measurements(run.truth, MeasurementFile(experiment_sha256=experiment.sha256, points=tuple(points)))
+    return run
+
+
+@pytest.fixture(scope="module")
+def emulated(tmp_path_factory):
+    """A whole run whose statistics follow their laws, and its report."""
+    run = make_run(tmp_path_factory.mktemp("runs") / "emulated", make_experiment())
+    experiment, results = load_results(run)
+    return run, results, write_report(run, experiment, results).read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def on_air(tmp_path_factory):
+    """A run without truth that ended after two powers, its muted noise 10 % too low."""
+    nodes = [{**n.model_dump(), "radio": "tcp://127.0.0.1:1"} for n in make_experiment().nodes]
+    experiment = make_experiment(emulator=None, nodes=nodes, title="On air")
+    run = make_run(tmp_path_factory.mktemp("runs") / "air", experiment, num_points=2, noise_error=0.9, truth=False)
+    (run.muted_path).unlink()
+    experiment, results = load_results(run)
+    return run, results, write_report(run, experiment, results).read_text(encoding="utf-8")
+
+
+def text_of(page):
+    """The page as read: no head, no tags."""
+    body = page[page.index("<body>") :]
+    return re.sub(r"\s+", " ", re.sub(r"<[^>]*>", " ", body))
+
+
+def table_rows(page, after):
+    """Rows of the first table after a text, cells as text."""
+    table = re.search(r"<tbody>(.*?)</tbody>", page[page.index(after) :], re.S)[1]
+    rows = re.findall(r"<tr[^>]*>(.*?)</tr>", table, re.S)
+    return [
+        [re.sub(r"<[^>]*>", "", cell) for cell in re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", row, re.S)] for row in rows
+    ]
+
+
+def number(text):
+    return float(text.replace("\N{MINUS SIGN}", "-").replace("\u202f", ""))
+
+
+def test_importing_the_report_imports_no_heavy_library():
+    code = "import sys, testbed.experiment.report; sys.exit(bool({'matplotlib', 'scipy', 'h5py', 'jinja2'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_the_verdict_stands_first_in_one_sentence(emulated):
+    _, results, page = emulated
+    sentence = (
+        "Measured PoD and false alarms are consistent with theory (truth curve, known-noise test) at the 95 % level"
+    )
+    assert results.verdict.consistent
+    assert page.index(sentence) < page.index("<table>") < page.index("<img")
+    smallest = min(results.verdict.p_values.values())
+    assert f"the smallest is {smallest:#.3g} (" in page
+
+
+def test_simulated_and_on_air_are_told_apart(emulated, on_air):
+    assert "SIMULATED" in emulated[2] and "ON AIR" not in emulated[2]
+    assert "ON AIR" in on_air[2] and "SIMULATED" not in on_air[2]
+
+
+def test_all_four_verdicts_show_their_p_values_and_the_deciding_one_is_marked(emulated):
+    _, results, page = emulated
+    rows = table_rows(page, "p-value of")
+    head = page[page.index("p-value of") : page.index("<tbody>")]
+    assert head.count("decides</strong>") == 1
+    assert head.index("Known-noise test, truth curve") < head.index("decides</strong>") < head.index("measured curve")
+    keys = ["known_noise/truth", "known_noise/measured", "cfar/truth", "cfar/measured"]
+    assert len(rows) == 6
+    for column, key in enumerate(keys, start=1):
+        verdict = results.verdicts[key]
+        for row, p in zip(rows, verdict.p_values.values(), strict=False):
+            assert row[column].startswith(f"{p:#.3g}bound ")
+        assert rows[5][column].startswith(f"{verdict.num_covered_points} of {verdict.num_points}expected ")
+
+
+def test_every_point_is_in_the_table_with_the_numbers_of_the_results(emulated):
+    _, results, page = emulated
+    rows = table_rows(page, "the test of this experiment")
+    points = [p for cell in ("t1", "t2") for p in results.points if p.cell == cell and p.statistic == "known_noise"]
+    assert len(rows) == len(points) == 6
+    for row, p in zip(rows, points, strict=True):
+        lam, stderr = row[6].split(" ± ")
+        assert row[0] == f"{p.cell} ({p.node})"
+        assert number(row[1]) == p.power_dbm
+        assert row[2].replace("\u202f", "") == f"{p.num_detections} of {p.num_frames}"
+        assert number(row[3]) == pytest.approx(p.pod, abs=5e-5)
+        assert [number(x) for x in row[4].split(" – ")] == pytest.approx([p.pod_low, p.pod_high], abs=5.1e-5)
+        assert number(row[5]) == pytest.approx(p.pod_measured, abs=5.1e-5)
+        assert number(lam) == pytest.approx(p.noncentrality.value, rel=0.01)
+        assert number(stderr) == pytest.approx(p.noncentrality.stderr, rel=0.05)
+        assert number(row[7]) == pytest.approx(p.noncentrality_truth, abs=0.005)
+        assert number(row[9]) == pytest.approx(p.pod_truth, abs=5.1e-5)
+
+
+def test_nothing_external_is_referenced_and_the_file_is_small(emulated, on_air):
+    for run, _, page in (emulated, on_air):
+        assert not re.search(r"https?://|//[a-z]", page)
+        assert not re.search(r"""(?:src|href)\s*=\s*["']?(?!["']?data:)""", page)
+        assert "@import" not in page and "url(" not in page and "<script" not in page
+        assert run.report.stat().st_size < 2_000_000
+
+
+def test_no_path_of_this_machine_is_shown(emulated, on_air):
+    for run, _, page in (emulated, on_air):
+        assert str(run.path.parent) not in page
+        assert f"isac run {run.path.name}/experiment.toml --out {run.path.name}-again" in page
+
+
+def test_a_title_with_markup_is_escaped(emulated):
+    page = emulated[2]
+    assert "&lt;script&gt;" in page
+    assert "<script" not in page
+
+
+def test_seven_figures_are_embedded_as_they_lie_in_the_folder(emulated):
+    run, _, page = emulated
+    embedded = [base64.b64decode(data) for data in re.findall(r"data:image/svg\+xml;base64,([^\"]+)", page)]
+    assert sorted(embedded) == sorted(p.read_bytes() for p in (run.path / "figures").glob("*.svg"))
+    assert len(embedded) == 7
+    assert len(re.findall(r'<img alt="[^"]{20,}"', page)) == 7
+
+
+def figure_rows(run, name):
+    with (run.path / "figures" / f"{name}.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_the_pod_csv_holds_points_and_a_truth_curve_that_passes_through_theory(emulated):
+    run, results, _ = emulated
+    rows = figure_rows(run, "pod_known_noise")
+    measured = {(r["cell"], float(r["power_dbm"])): r for r in rows if r["series"] == "measured"}
+    points = [p for p in results.points if p.statistic == "known_noise"]
+    assert len(measured) == len(points)
+    for p in points:
+        row = measured[p.cell, p.power_dbm]
+        assert [float(row[k]) for k in ("pod", "pod_low", "pod_high")] == [p.pod, p.pod_low, p.pod_high]
+    curve = [r for r in rows if (r["series"], r["cell"]) == ("truth curve", "t1")]
+    for r in curve[:: len(curve) // 5]:  # the noncentrality was made proportional to power
+        lam = LAM_AT_0_DBM["t1"] * undb(float(r["power_dbm"]))
+        assert float(r["noncentrality"]) == pytest.approx(lam, rel=1e-9)
+        assert float(r["pod"]) == pytest.approx(theory.detection_probability(lam, RANK, pfa=1e-4), rel=1e-9)
+
+
+def test_the_h0_csv_holds_the_law_the_counts_and_the_thresholds(emulated):
+    run, results, _ = emulated
+    rows = figure_rows(run, "h0_known_noise")
+    thresholds = [(float(r["survival"]), float(r["statistic"])) for r in rows if r["series"] == "threshold"]
+    assert thresholds == [(p, pytest.approx(theory.glrt_threshold(p, RANK))) for p in (1e-2, 1e-3, 1e-4)]
+    pooled = np.concatenate(
+        [run.detection(i, f"without:{cell}", cell).known_noise for i in range(3) for cell in ("t1", "t2")]
+    )
+    for r in [r for r in rows if r["series"] == "measured"][::40]:
+        assert float(r["survival"]) == np.mean(pooled >= float(r["statistic"]))
+    for r in [r for r in rows if r["series"] == "law"][::40]:
+        assert float(r["survival"]) == pytest.approx(theory.h0_law(RANK).sf(float(r["statistic"])))
+
+
+def test_the_roc_is_counted_on_both_axes_at_the_power_nearest_one_half(emulated):
+    run, results, _ = emulated
+    rows = [r for r in figure_rows(run, "roc_known_noise") if (r["series"], r["cell"]) == ("measured", "t2")]
+    points = [p for p in results.points if (p.cell, p.statistic) == ("t2", "known_noise")]
+    nearest = min(points, key=lambda p: abs(p.pod - 0.5))
+    h1 = run.detection(nearest.point, "all", "t2").known_noise
+    h0 = np.concatenate([run.detection(i, "without:t2", "t2").known_noise for i in range(3)])
+    assert {float(r["power_dbm"]) for r in rows} == {nearest.power_dbm}
+    assert float(rows[0]["pfa"]) == 5 / h0.size
+    for r in rows[::20]:
+        assert float(r["pfa"]) == np.mean(h0 >= float(r["threshold"]))
+        assert float(r["pod"]) == np.mean(h1 >= float(r["threshold"]))
+
+
+def test_settings_seeds_and_versions_are_named(emulated):
+    run, _, page = emulated
+    settings = {row[0]: row[1:] for row in table_rows(page, "As realised")}
+    assert settings["Carrier (MHz)"] == ["3500", "3500"]
+    assert settings["Transmit gain (dB)"] == ["\N{MINUS SIGN}12.25"] * 2
+    assert settings["Converter, receive (bits)"] == ["12", "12"]
+    assert settings["Full scale at this gain (dBm)"] == ["\N{MINUS SIGN}29.80"] * 2
+    provenance = text_of(page[page.index("Provenance") :].join(["<body>", ""]))
+    assert load_results(run)[0].sha256 in provenance
+    assert "Seed of the noise 77" in provenance
+    assert f"Version of numpy {np.__version__}" in provenance
+    assert "Reference clock: shared by all nodes" in page
+
+
+def test_a_run_cut_short_and_inconsistent_says_so_with_the_p_values_that_turned_it(on_air):
+    _, results, page = on_air
+    text = text_of(page)
+    assert results.num_points_run == 2
+    assert "Partial: the run ended after 2 of 3 powers." in text
+    assert not results.verdict.consistent
+    assert "are NOT consistent with theory (measured curve, known-noise test) at the 95 % level:" in text
+    turned = re.search(r"law without a target, p = (\S+) against a bound of (\S+)[;.]", text)
+    assert float(turned[1]) == pytest.approx(results.verdict.p_values["h0_law"], rel=0.05)
+    assert "16000 H0 trials pooled, 20000 wanted" in text
+    assert "Truth curve" not in text
+
+
+def test_a_noise_that_the_muted_capture_did_not_hold_is_called_a_leak(on_air, emulated):
+    _, results, page = on_air
+    for row in table_rows(page, "<h2>Noise</h2>"):
+        share = results.noise[row[0]]["residual"].value / results.noise[row[0]]["muted"].value - 1
+        assert number(row[3].removesuffix(" %")) == pytest.approx(100 * share, abs=0.006)
+        assert row[5] == "LEAK"
+    assert "bs1: residual noise differs from the muted one by +11." in page
+    assert "LEAK" not in emulated[2]
+
+
+def test_a_report_is_written_without_the_captures(on_air):
+    assert "Realised settings cannot be shown: captures/muted.h5: no such file" in on_air[2]
+
+
+def test_finished_points_end_at_the_first_power_that_was_not_judged_everywhere(emulated, tmp_path):
+    import h5py
+
+    run = RunDirectory(tmp_path)
+    assert run.num_finished_points() == 0
+    shutil.copy(emulated[0].detections, run.detections)
+    assert run.num_finished_points() == 3
+    with h5py.File(run.detections, "a") as file:
+        del file["points/001/without:t2"]
+    assert run.num_finished_points() == 1
+    with h5py.File(run.detections, "a") as file:
+        del file["points/000/without:t1/t1"].attrs["derivative_paths"]
+    assert run.num_finished_points() == 0
+    run.detections.write_bytes(b"cut short")
+    with pytest.raises(CaptureError, match="did the run end early"):
+        run.num_finished_points()
+
+
+def test_a_run_without_a_finished_power_is_one_clear_error(tmp_path):
+    run = RunDirectory.create(tmp_path / "none", make_experiment(), overwrite=False)
+    with pytest.raises(CaptureError, match="no power was finished"):
+        load_results(run)
+
+
+def test_the_report_opens_in_a_browser(emulated, tmp_path):
+    chromium = shutil.which("chromium")
+    if chromium is None:
+        pytest.skip("chromium is missing")
+    run, results, _ = emulated
+    command = [chromium, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"]
+    command += ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
+    command += [f"--user-data-dir={tmp_path}", "--enable-logging=stderr", "--dump-dom", run.report.resolve().as_uri()]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0
+    assert "Measured PoD and false alarms are consistent with theory" in text_of(done.stdout)
+    assert ":CONSOLE" not in done.stderr  # what a page's console says is logged as INFO:CONSOLE(line)
