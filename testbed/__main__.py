@@ -2,6 +2,7 @@
 
 import datetime
 import json
+import shutil
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,7 +14,6 @@ from testbed.errors import CaptureError, ConfigError, IsacError
 
 if TYPE_CHECKING:
     from testbed.experiment.config import Experiment
-    from testbed.experiment.results import Results
     from testbed.sensing.detect import Detection
 
 app = new_app("isac", "ISAC Testbed: sensing and communication experiments on software radios, or on simulated air.")
@@ -59,7 +59,7 @@ def check(experiment: ExperimentArgument, as_json: JsonOption = False) -> None:
     """
     from testbed.experiment.budget import link_budget
     from testbed.experiment.config import load_experiment
-    from testbed.units import si_bytes
+    from testbed.experiment.display import print_budget
 
     model = load_experiment(experiment)
     budget = link_budget(model)
@@ -67,23 +67,7 @@ def check(experiment: ExperimentArgument, as_json: JsonOption = False) -> None:
         print(json.dumps(budget.to_dict(), indent=1))
     else:
         print(f"{model.title}\n")
-        print(f"at {max(budget.powers_dbm):g} dBm per node, from the experiment's assumptions:")
-        print("cell  node   noise dBm  noise LSB  self INR dB  direct INR dB  echo SNR dB  peak dBFS")
-        for row in budget.cells:
-            print(
-                f"{row.cell:5} {row.node:6} {row.noise_dbm:9.1f}  {row.noise_lsb:9.2f}  {row.self_inr_db:11.1f}  "
-                f"{row.direct_inr_db:13.1f}  {row.echo_snr_db:11.1f}  {row.peak_dbfs:9.1f}"
-            )
-        print(f"\npredicted PoD at PFA {model.detection.pfa:g}, known noise:")
-        print("power dBm  " + "  ".join(f"{p:6.2f}" for p in budget.powers_dbm))
-        for row in budget.cells:
-            print(f"{row.cell:9}  " + "  ".join(f"{p:6.3f}" for p in row.pod))
-        print(
-            f"\n{budget.num_samples / 1e6:.1f} M samples, {si_bytes(budget.disk_bytes)} on disk, "
-            f"about {budget.duration_s:.0f} s"
-        )
-        for note in budget.notes:
-            print(f"note: {note}")
+        print_budget(budget, model)
     if budget.faults:
         fail("; ".join(budget.faults), EXIT_FAILURE)
 
@@ -100,34 +84,45 @@ def run(
     require_consistent: Annotated[
         bool, typer.Option("--require-consistent", help="Exit with 1 unless measurement and theory are consistent.")
     ] = False,
+    with_report: Annotated[bool, typer.Option("--report/--no-report", help="Write the HTML report.")] = True,
     as_json: JsonOption = False,
 ) -> None:
     """Transmit, capture, detect and judge: measured PoD against theory, with a report.
 
     Example: isac run comp --frames 200 --power-dbm -6.5 --power-dbm -4.5 --out runs/quick
     """
+    from testbed.experiment.budget import link_budget
     from testbed.experiment.config import experiment_path
+    from testbed.experiment.display import Display, print_verdict
     from testbed.experiment.loop import run as run_experiment
     from testbed.experiment.record import RunDirectory
-    from testbed.experiment.report import write_report
+    from testbed.experiment.report.page import write_report
+    from testbed.units import si_bytes
 
     model = _resolved(experiment, frames, power_dbm, data_seed, noise_seed)
     stamp = datetime.datetime.now(datetime.UTC).strftime("%Y%m%d-%H%M%S")
     path = out or Path("runs") / f"{experiment_path(experiment).stem}-{stamp}"
     directory = RunDirectory.create(path, model, overwrite=overwrite)
+    budget = link_budget(model)
+    free = shutil.disk_usage(path).free
+    if budget.disk_bytes > free:
+        directory.leave()
+        raise ConfigError(f"{path}: {si_bytes(free)} free, {si_bytes(budget.disk_bytes)} needed; use fewer frames")
+    if not as_json:
+        print(f"{model.title}: {budget.summary()}")
     try:
-        with _Display(model, quiet=as_json) as display:
+        with Display(model, quiet=as_json) as display:
             results = run_experiment(model, directory, display.notify, _ask)
-        report = write_report(directory, model, results)
+        page = write_report(directory, model, results) if with_report else None
     except KeyboardInterrupt:
         fail(f"interrupted; transmitters are muted; {directory.leave()}", EXIT_INTERRUPTED)
     except IsacError as exc:
         raise type(exc)(f"{exc}; {directory.leave()}") from exc
     if as_json:
-        print(json.dumps({**results.to_dict(), "run": str(path), "report": str(report)}, indent=1))
+        print(json.dumps({**results.to_dict(), "run": str(path), "report": page and str(page)}, indent=1))
     else:
-        _print_verdict(results)
-        print(f"report: {report}")
+        print_verdict(results)
+        print(f"report: {page or f'none yet; isac report {path}'}")
     if require_consistent and not results.verdict.consistent:
         raise typer.Exit(EXIT_FAILURE)
 
@@ -216,8 +211,9 @@ def report(
 
     Example: isac report runs/demo
     """
+    from testbed.experiment.display import print_verdict
     from testbed.experiment.record import RunDirectory
-    from testbed.experiment.report import load_results, write_report
+    from testbed.experiment.report.page import load_results, write_report
 
     directory = RunDirectory.open(run_directory)
     model, results = load_results(directory)
@@ -225,7 +221,7 @@ def report(
     if as_json:
         print(json.dumps({**results.to_dict(), "report": str(path)}, indent=1))
     else:
-        _print_verdict(results)
+        print_verdict(results)
         print(f"report: {path}")
 
 
@@ -291,7 +287,7 @@ def _resolved(
     from testbed.config import validate
     from testbed.experiment.config import Experiment, load_experiment
 
-    data = load_experiment(name).resolved()
+    data = load_experiment(name).model_dump(mode="json")
     if frames is not None:
         data["capture"]["num_frames"] = frames
     if power_dbm:
@@ -355,74 +351,8 @@ def _summary(detection: "Detection", pfa: float) -> dict[str, Any]:
     return row
 
 
-def _print_verdict(results: "Results") -> None:
-    verdict = results.verdict
-    word = "consistent" if verdict.consistent else "NOT CONSISTENT"
-    print(f"\nverdict: measurement and theory are {word} at {100 * (1 - verdict.level):g} % ({results.deciding})")
-    print("  p-values: " + ", ".join(f"{k} {'-' if p is None else f'{p:.3g}'}" for k, p in verdict.p_values.items()))
-    alarms = ", ".join(f"{a.counted} at {a.pfa:g} (expected {a.expected:.1f})" for a in verdict.false_alarms)
-    print(f"  false alarms in {verdict.num_h0_trials} H0 trials: {alarms}")
-    print(
-        f"  {verdict.num_covered_points} of {verdict.num_points} points covered by their 95 % intervals "
-        f"(expected {verdict.expected_covered_points:.1f})"
-    )
-    for note in verdict.notes:
-        print(f"  note: {note}")
-
-
 def _ask(question: str) -> bool:
     return typer.confirm(question, default=True)
-
-
-class _Display:
-    """Progress bar with a rate on a terminal, and one line per finished power everywhere."""
-
-    def __init__(self, model: "Experiment", quiet: bool) -> None:
-        from rich.console import Console
-        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
-        from testbed.experiment.budget import total_samples
-
-        self._console = Console(stderr=quiet, highlight=False, soft_wrap=True)
-        self._bar = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            TextColumn("{task.fields[rate]}"),
-            TimeRemainingColumn(),
-            console=self._console,
-            transient=True,
-            disable=not self._console.is_terminal,
-        )
-        self._task = self._bar.add_task("starting", total=total_samples(model), rate="")
-        self._statistic = model.detection.statistic
-        self._header = True
-
-    def __enter__(self) -> "_Display":
-        self._bar.start()
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self._bar.stop()
-
-    def notify(self, progress: Any) -> None:
-        """Show what the run tells."""
-        task = self._bar.tasks[0]
-        rate = f"{task.speed / 1e6:.1f} Msamples/s" if task.speed else ""
-        self._bar.update(self._task, advance=progress.num_samples, description=progress.doing, rate=rate)
-        for warning in progress.warnings:
-            self._console.print(f"warning: {warning}")
-        if progress.points and self._header:
-            self._console.print(
-                f"power dBm  cell  node   frames   PoD [95 % interval]       theory  ({self._statistic})"
-            )
-            self._header = False
-        for p in progress.points:
-            theory = p.pod_measured if p.pod_truth is None else p.pod_truth
-            self._console.print(
-                f"{p.power_dbm:9.2f}  {p.cell:5} {p.node:6} {p.num_frames:6d}   "
-                f"{p.pod:.4f} [{p.pod_low:.4f}, {p.pod_high:.4f}]  {theory:.4f}",
-                markup=False,
-            )
 
 
 def main() -> None:

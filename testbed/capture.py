@@ -312,7 +312,7 @@ def _create_node(group: h5py.Group, node: NodeCapture) -> None:
 def _read(path: Path, file: h5py.File) -> Capture:
     layout = file.attrs.get("isac:layout")
     if layout != LAYOUT:
-        raise CaptureError(f"{path}: layout {layout!r}; this version reads {LAYOUT}")
+        raise CaptureError(f"{path}: layout {layout}; this version reads {LAYOUT}")
     size = path.stat().st_size
     frame = None
     if "frame" in file:

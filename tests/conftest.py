@@ -3,7 +3,14 @@
 import os
 from collections import Counter
 
+import hypothesis
 import pytest
+
+# Property tests draw the same examples in every run, and a loaded machine is no fault.
+hypothesis.settings.register_profile(
+    "isac", deadline=None, derandomize=True, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("isac")
 
 NOT_BY_DEFAULT = {
     "soak": "run by `make soak`",

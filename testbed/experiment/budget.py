@@ -18,7 +18,7 @@ from testbed.radio.gains import plan_receive_gain, realise
 from testbed.sensing.model import Path, cell_paths, nuisance_paths, projection_basis, time_columns
 from testbed.theory.link import direct_gain, echo_gain
 from testbed.theory.marcum import detection_probability_series, glrt_threshold_series
-from testbed.units import SPEED_OF_LIGHT_MPS, db, thermal_noise_dbm, undb
+from testbed.units import SPEED_OF_LIGHT_MPS, db, si_bytes, thermal_noise_dbm, undb
 from testbed.waveform.frame import Frame
 
 NOISE_PEAK_SIGMA = 4.5  # of a rail: exceeded about once in 150,000 samples
@@ -53,6 +53,13 @@ class Budget:
     duration_s: float
     faults: tuple[str, ...]
     notes: tuple[str, ...]
+
+    def summary(self) -> str:
+        """One line: samples, disk, time."""
+        return (
+            f"{self.num_samples / 1e6:.1f} M samples, {si_bytes(self.disk_bytes)} on disk, about "
+            f"{max(self.duration_s, 1):.0f} s"
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for --json; what does not exist (no other transmitter: no direct path) is null."""

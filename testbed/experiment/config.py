@@ -162,8 +162,11 @@ class Experiment(StrictModel):
         return max(needed, self.capture.min_muted_samples)
 
     def resolved(self) -> dict[str, Any]:
-        """Everything, defaults included, as plain data."""
-        return self.model_dump(mode="json")
+        """Everything, defaults included, as plain data; of a scene's path only the name, the rest is this machine's."""
+        data = self.model_dump(mode="json")
+        if data["emulator"] is not None:
+            data["emulator"]["scene"] = Path(data["emulator"]["scene"]).name
+        return data
 
     @property
     def sha256(self) -> str:

@@ -3,7 +3,6 @@
 import contextlib
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -16,27 +15,15 @@ from testbed.experiment.acquire import acquire, mute, noise_estimate, open_radio
 from testbed.experiment.budget import link_budget
 from testbed.experiment.conditions import Ask, EmulatorConditions, OperatorConditions
 from testbed.experiment.config import Experiment
+from testbed.experiment.progress import Notify, Progress
 from testbed.experiment.record import RunDirectory
-from testbed.experiment.results import Point, Results, gather, measurement, measurements, point
+from testbed.experiment.results import Results, gather, measurement, measurements, point
 from testbed.measurement import Estimate, load_measurements, save_measurements
 from testbed.radio.base import Radio
 from testbed.sensing.detect import detect
 from testbed.units import undb
 
 MIN_NOISE_LSB = 0.9  # rms per rail; the preset sits at 1
-
-
-@dataclass(frozen=True)
-class Progress:
-    """What a run tells its caller."""
-
-    doing: str
-    num_samples: int = 0  # captured since the last call
-    points: tuple[Point, ...] = ()  # finished since the last call
-    warnings: tuple[str, ...] = ()
-
-
-Notify = Callable[[Progress], None]
 
 
 def run(experiment: Experiment, directory: RunDirectory, notify: Notify, ask: Ask) -> Results:

@@ -1,6 +1,7 @@
 """The run directory: what a run leaves on disk, readable at any moment.
 
 experiment.toml     resolved, overrides included: `isac run` on it repeats the run
+scene/              a copy of the scene, where the experiment named a file
 captures/*.h5       one per power and condition, and muted.h5
 detections.h5       both statistics of every frame: points/<power index>/<condition>/<cell>
 measurements.json   one measurement per power
@@ -46,6 +47,7 @@ class StoredDetection:
     noise_var: Estimate
     residual_noise_var: Estimate
     derivative_paths: tuple[str, ...]
+    warnings: tuple[str, ...]
 
 
 class RunDirectory:
@@ -75,6 +77,12 @@ class RunDirectory:
         run = cls(path)
         run.captures.mkdir(parents=True)
         document = experiment.model_dump(mode="json", exclude_none=True)
+        if experiment.emulator is not None and Path(experiment.emulator.scene).is_absolute():
+            scene = run.path / "scene" / Path(experiment.emulator.scene).name
+            scene.parent.mkdir()
+            # copied unread: the world's business, but the run must be repeatable where it lies
+            shutil.copyfile(experiment.emulator.scene, scene)
+            document["emulator"]["scene"] = f"scene/{scene.name}"
         run.experiment.write_text(tomli_w.dumps(document), encoding="utf-8")
         return run
 
@@ -153,6 +161,7 @@ def write_detection(path: Path, key: str, detection: Detection) -> None:
         group.attrs["noise_var"] = detection.noise_var.model_dump_json()
         group.attrs["residual_noise_var"] = detection.residual_noise_var.model_dump_json()
         group.attrs["derivative_paths"] = json.dumps(detection.derivative_paths)
+        group.attrs["warnings"] = json.dumps(detection.warnings)
 
 
 def read_detection(path: Path, key: str) -> StoredDetection:
@@ -175,6 +184,7 @@ def read_detection(path: Path, key: str) -> StoredDetection:
                 noise_var=Estimate.model_validate_json(group.attrs["noise_var"]),
                 residual_noise_var=Estimate.model_validate_json(group.attrs["residual_noise_var"]),
                 derivative_paths=tuple(json.loads(group.attrs["derivative_paths"])),
+                warnings=tuple(json.loads(group.attrs["warnings"])),
             )
     except (OSError, KeyError, ValueError) as exc:
         raise CaptureError(f"{path}: detections '{key}' cannot be read ({exc}); did the run end early?") from exc

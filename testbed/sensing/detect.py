@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from testbed.capture import Capture
+from testbed.capture import Capture, NodeCapture
 from testbed.config import StrictModel, validate
 from testbed.errors import CaptureError, ConfigError
 from testbed.measurement import Estimate
@@ -114,7 +114,7 @@ def detect(capture: Capture, cell_name: str) -> Detection:
         residual_noise_var=Estimate(value=residual, stderr=residual / np.sqrt(count), count=count),
         sync=sync,
         derivative_paths=tuple(path.label(names) for path in slopes),
-        warnings=_visibility_warnings(X, D, kappa, wanted, nuisance, names),
+        warnings=(*_clipping_warnings(node), *_visibility_warnings(X, D, kappa, wanted, nuisance, names)),
     )
 
 
@@ -173,6 +173,16 @@ def leaking_slopes(
     leaks = 2 * glrt((observed * c).T, X, noise_var, D).statistic
     significant = np.abs(c) > SIGNIFICANT_STDERR * stderr
     return [path for path, leak, sure in zip(strong, leaks, significant, strict=True) if sure and leak > MAX_LEAK]
+
+
+def _clipping_warnings(node: NodeCapture) -> tuple[str, ...]:
+    clipped = int(node.chunks["clip_count"].sum())
+    if clipped == 0:
+        return ()
+    return (
+        f"{node.name}: {clipped} of {node.num_samples} samples clipped; the laws do not hold for them; "
+        f"lower rx_gain_db",
+    )
 
 
 def _visibility_warnings(

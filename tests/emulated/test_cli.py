@@ -215,7 +215,7 @@ def test_run_refuses_to_replace_what_is_no_run_and_a_run_unless_told(preset: Pat
     (folder / "mine" / "thesis.txt").write_text("years of work")
     one_line(isac("run", preset, "--out", "mine", "--overwrite", cwd=folder), "it is no run")
     assert (folder / "mine" / "thesis.txt").exists()
-    quick = ("--frames", "5", "--power-dbm", "-4.5", "--out", "run")
+    quick = ("--frames", "5", "--power-dbm", "-4.5", "--out", "run", "--no-report")
     assert isac("run", preset, *quick, cwd=folder).returncode == 0
     one_line(isac("run", preset, *quick, cwd=folder), "--overwrite")
     assert isac("run", preset, *quick, "--overwrite", cwd=folder).returncode == 0
@@ -237,21 +237,22 @@ def test_json_goes_to_standard_output_alone(preset: Path) -> None:
 
 def test_the_same_seed_repeats_a_run_bit_for_bit_and_the_written_experiment_repeats_it(preset: Path) -> None:
     folder = preset.parent
-    options = ("--frames", "50", "--power-dbm", "-5.5", "--noise-seed", "9", "--data-seed", "4")
+    options = ("--no-report", "--frames", "50", "--power-dbm", "-5.5", "--noise-seed", "9", "--data-seed", "4")
     assert isac("run", preset, *options, "--out", "a", cwd=folder).returncode == 0
-    assert isac("run", "a/experiment.toml", "--out", "b", cwd=folder).returncode == 0
+    assert isac("run", "a/experiment.toml", "--out", "b", "--no-report", cwd=folder).returncode == 0
     for name in ("000_all.h5", "000_without_t2.h5", "muted.h5"):
         first, second = load(folder / "a" / "captures" / name), load(folder / "b" / "captures" / name)
         for one, other in zip(first.nodes, second.nodes, strict=True):
             assert one.raw.tobytes() == other.raw.tobytes()
-    assert isac("run", preset, *options[:4], "--out", "c", cwd=folder).returncode == 0
+    assert isac("run", preset, *options[:5], "--out", "c", cwd=folder).returncode == 0
     other_seed = load(folder / "c" / "captures" / "muted.h5")
     assert other_seed.nodes[0].raw.tobytes() != load(folder / "a" / "captures" / "muted.h5").nodes[0].raw.tobytes()
 
 
 def test_automatic_receive_gain_puts_the_noise_at_two_lsb_and_truth_follows_it(preset: Path) -> None:
     preset.write_text(preset.read_text().replace("rx_gain_db = 40.0 ", 'rx_gain_db = "auto" '))
-    done = isac("run", preset, "--frames", "500", "--power-dbm", "-5.5", "--out", "run", "--json", cwd=preset.parent)
+    options = ("--frames", "500", "--power-dbm", "-5.5", "--out", "run", "--json", "--no-report")
+    done = isac("run", preset, *options, cwd=preset.parent)
     assert done.returncode == 0, done.stderr
     for node in load(preset.parent / "run" / "captures" / "muted.h5").nodes:
         assert node.settings.rx_gain_db in (45.0, 46.0)  # 40 dB is 1.006 LSB; 2 LSB is 6 dB more
@@ -283,3 +284,22 @@ def test_every_verb_has_help_with_an_example(tmp_path: Path, verb: list[str]) ->
     assert done.returncode == 0
     if verb:
         assert f"Example: isac {' '.join(verb)}" in " ".join(done.stdout.split())
+
+
+def test_a_run_in_a_scene_of_ones_own_can_be_moved_and_repeated_and_holds_no_path_of_the_machine(preset: Path) -> None:
+    folder = preset.parent
+    (folder / "mine").mkdir()
+    scene = Path(__file__).parents[2] / "sim" / "scenes" / "comp.toml"
+    (folder / "mine" / "yard.toml").write_text(scene.read_text().replace("seed = 1", "seed = 5"))
+    preset.write_text(preset.read_text().replace('scene = "comp" ', 'scene = "mine/yard.toml" '))
+    options = ("--frames", "20", "--power-dbm", "-4.5", "--no-report")
+    assert isac("run", preset, *options, "--out", "a", cwd=folder).returncode == 0
+    (folder / "mine" / "yard.toml").unlink()
+    (folder / "a").rename(folder / "moved")
+    assert isac("report", "moved", cwd=folder).returncode == 0
+    assert isac("run", "moved/experiment.toml", "--out", "b", "--no-report", cwd=folder).returncode == 0
+    first, second = (load(folder / run / "captures" / "000_all.h5") for run in ("moved", "b"))
+    assert first.nodes[0].raw.tobytes() == second.nodes[0].raw.tobytes()
+    for path in (folder / "moved").rglob("*"):
+        if path.is_file() and path.suffix != ".png":
+            assert str(folder).encode() not in path.read_bytes(), path

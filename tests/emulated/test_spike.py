@@ -36,7 +36,10 @@ def run_scene(folder: Path, scene: Scene, isolation_db: float, num_frames: int) 
 
 
 def scene_with_fence() -> Scene:
-    """An unlisted reflector 1.51 m in front of bs1: it arrives 0.2 sample after the leakage, in quadrature, 8 dB above the noise."""
+    """An unlisted reflector 1.51 m in front of bs1.
+
+    It arrives 0.2 sample after the leakage, in quadrature, 8 dB above the noise.
+    """
     scene = comp_scene()
     near = Clutter(name="fence", position_m=(0.0, 67.771), rcs_m2=1e-3)
     return scene.model_copy(update={"clutter": (*scene.clutter, near)})

@@ -8,13 +8,13 @@ from scipy import stats
 
 from sim.scene import Scene
 from sim.truth import truth
-from tests.scenes import RX_GAIN_DB, capture_comp, comp_experiment, comp_scene
 from testbed.capture import load, save
 from testbed.config import validate
 from testbed.errors import CaptureError, SyncError
 from testbed.sensing import detect as module
 from testbed.sensing.detect import Detection, detect, sensing_setup
 from testbed.theory import consistency, detection
+from tests.scenes import RX_GAIN_DB, capture_comp, comp_experiment, comp_scene
 
 CELLS = ("t1", "t2", "t3")
 
@@ -69,7 +69,7 @@ def test_measured_noncentrality_is_that_of_the_truth(with_targets, cell):
 
 @pytest.mark.parametrize("cell", CELLS)
 def test_offsets_are_those_of_the_truth(with_targets, cell):
-    # of three offsets one beyond 5 standard errors: 2e-6. The truth counts from the first whole sample of the own frame.
+    # one of three beyond 5 standard errors: 2e-6. The truth counts from the first whole sample of the own frame.
     found = detect(with_targets, cell)
     names = with_targets.tx_names
     starts = {

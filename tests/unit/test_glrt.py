@@ -271,7 +271,7 @@ def test_a_cell_without_any_power_is_refused():
 
 
 def test_a_cell_within_the_nuisance_space_is_refused():
-    y, X, D = instance()
+    y, _, D = instance()
 
     with pytest.raises(ValueError, match="cannot be told"):
         glrt(y, D[:, :2] @ np.ones((2, 3)), SIGMA2, D)

@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 
-from tests.scenes import capture_comp, comp_experiment, comp_scene, comp_text
 from testbed.config import validate
 from testbed.errors import ConfigError
 from testbed.experiment.config import Experiment
@@ -19,6 +18,7 @@ from testbed.sensing.model import (
     visibility,
 )
 from testbed.waveform.shift import cyclic_derivative, cyclic_shift
+from tests.scenes import capture_comp, comp_experiment, comp_scene, comp_text
 
 EXPERIMENT = comp_experiment()
 SURVEY = EXPERIMENT.survey
@@ -30,8 +30,8 @@ BS1_BS2 = 119.999958
 BS1_T1, BS2_T1, BS3_T1 = 35.365909, 149.178158, 119.725197
 BS1_T2, BS2_T2, BS3_T2 = 122.529929, 32.252207, 148.054736
 BS1_MAST, BS2_MAST = 129.378652, 69.771619
-# frames of the reference scene start here after their receiver's (TOML of the scene): fractional on purpose
-START_SAMPLES = np.array([3.27, 118.64, 401.93])
+# starts of the nodes' frames in the reference scene: fractional on purpose
+START_SAMPLES = np.array([3.27, 1.64, 4.93])
 
 
 def cell(name, survey=SURVEY):
@@ -173,17 +173,17 @@ def reference_kappa(data_seed):
 
 
 def test_every_echo_of_the_preset_is_visible():
-    # SIGNAL_CHAIN section 8: kappa >= 0.78; here 0.817 for the preset's data seed
+    # SIGNAL_CHAIN section 8: kappa >= 0.78; here 0.843 for the preset's data seed
     assert np.min(reference_kappa(EXPERIMENT.waveform.data_seed)) >= 0.78
 
 
 def test_echoes_of_the_reference_scene_are_visible_whatever_the_data():
-    # Over data seeds 1..200 the least visible echo has kappa 0.71 to 0.87, median 0.805, and 78 % reach 0.78: weakest
-    # is bs2-t1 at bs1. Golden for seeds 1..20; without the direct columns the median is 0.829, without self 0.811.
+    # Over data seeds 1..200 the least visible echo has kappa 0.72 to 0.85, median 0.810, and 90 % reach 0.78. Golden
+    # for seeds 1..20: without the direct columns the median is 0.836, without self 0.820, without clutter 0.877.
     least = np.array([np.min(reference_kappa(seed)) for seed in range(1, 21)])
 
-    assert np.min(least) == pytest.approx(0.730, abs=2e-3)
-    assert np.median(least) == pytest.approx(0.802, abs=2e-3)
+    assert np.min(least) == pytest.approx(0.758, abs=1e-3)
+    assert np.median(least) == pytest.approx(0.813, abs=1e-3)
 
 
 def test_visibility_is_the_share_of_power_outside_the_nuisance_space():

@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.scenes import comp_experiment
 from testbed.waveform.ofdm import resource_elements
 from testbed.waveform.shift import cyclic_derivative, cyclic_shift, rms_bandwidth
+from tests.scenes import comp_experiment
 
 DESIGN = comp_experiment().waveform
 FRAMES = DESIGN.frame(np.ones(3)).samples  # 640 samples, CP 16
@@ -66,7 +66,7 @@ def test_the_nyquist_bin_turns_as_the_frequency_minus_one_half():
 
 
 def test_a_delay_beyond_the_cyclic_prefix_is_exact():
-    # 40.37 samples with a prefix of 16: a symbol reaches into the one after the next; by definition only the frame wraps
+    # 40.37 samples with a prefix of 16: symbols reach far into the next one; by definition only the frame wraps
     delay, at = 40.37, np.array([0, 17, 95, 639])
 
     delayed = cyclic_shift(FRAMES[0], delay)

@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 
-from tests.scenes import comp_experiment
 from testbed.errors import SyncError
 from testbed.sensing.detect import SensingSetup, columns
 from testbed.sensing.glrt import glrt
@@ -11,6 +10,7 @@ from testbed.sensing.model import cell_paths, nuisance_paths
 from testbed.sensing.sync import fold, synchronise
 from testbed.theory import detection
 from testbed.waveform.shift import cyclic_shift
+from tests.scenes import comp_experiment
 
 EXPERIMENT = comp_experiment()
 NUMEROLOGY = EXPERIMENT.waveform.numerology
@@ -72,7 +72,7 @@ def test_offsets_are_found_within_five_standard_errors(self_inr_db):
     sync = synchronise(received(rng, 50, path_gains(rng, self_inr_db)), FRAMES, PATHS, 0)
 
     assert np.all(np.abs(errors_of(sync)) < 5 * sync.stderr_samples)
-    # Cramer-Rao of a lone path: 1 / (2 pi beta sqrt(2 INR n)), beta = 0.24, n = 32 000. The self path reaches it almost.
+    # Cramer-Rao of a lone path: 1 / (2 pi beta sqrt(2 INR n)), beta = 0.24, n = 32 000; the joint fit comes close
     bound = 1 / (2 * np.pi * 0.24 * np.sqrt(2 * 10 ** (np.array([self_inr_db, 14.0, 14.0]) / 10) * 32_000))
     assert np.all((sync.stderr_samples > 0.9 * bound) & (sync.stderr_samples < 1.6 * bound))
     assert sync.num_frames == 50
@@ -80,8 +80,8 @@ def test_offsets_are_found_within_five_standard_errors(self_inr_db):
 
 @pytest.mark.parametrize("self_inr_db", [27.0, 50.0])
 def test_offset_errors_scatter_by_their_standard_errors(self_inr_db):
-    # 64 captures x 3 offsets: the variance of 192 pulls is 1 with a standard error of sqrt(2 / 192) = 0.10, their mean 0
-    # with 0.072; beyond 4 of them with probability 1e-4 (a chi-squared tail is heavier than a Gaussian one)
+    # 64 captures x 3 offsets: the variance of 192 pulls is 1 +- sqrt(2 / 192) = 0.10, their mean 0 +- 0.072; beyond 4
+    # standard errors with probability 1e-4 (a chi-squared tail is heavier than a Gaussian one)
     pulls = []
     for seed in range(64):
         rng = np.random.default_rng(seed)
@@ -97,8 +97,8 @@ def test_offset_errors_scatter_by_their_standard_errors(self_inr_db):
 
 
 def test_gains_of_the_joint_fit_are_the_true_ones():
-    # unit frames over 50 x 640 samples: a lone path's gain has standard error 1 / sqrt(32000) = 0.0056; direct paths and
-    # echoes overlap, hence twice that; 5 standard errors
+    # unit frames over 50 x 640 samples: a lone path's gain has standard error 1 / sqrt(32000) = 0.0056, twice that
+    # where direct paths and echoes overlap; 5 standard errors
     rng = np.random.default_rng(2)
     gains = path_gains(rng, 27.0)
 
@@ -125,7 +125,7 @@ def test_start_is_a_whole_sample_and_own_offset_its_rest():
 @pytest.mark.parametrize("fraction", [0.0, 0.49, 0.5, 0.51, -0.499])
 def test_a_start_between_two_samples_is_found_from_either(fraction):
     rng = np.random.default_rng(4)
-    starts = STARTS + [fraction - 0.27, 0, 0]
+    starts = STARTS + np.array([fraction - 0.27, 0.0, 0.0])
 
     sync = synchronise(received(rng, 20, path_gains(rng, 27.0), starts), FRAMES, PATHS, 0)
 

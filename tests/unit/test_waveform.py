@@ -5,7 +5,6 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from tests.scenes import comp_experiment
 from testbed.config import validate
 from testbed.errors import ConfigError
 from testbed.waveform.frame import Frame, FrameDesign
@@ -13,6 +12,7 @@ from testbed.waveform.numerology import Numerology
 from testbed.waveform.observations import ResourceElements, SampleRun
 from testbed.waveform.ofdm import modulate, resource_elements
 from testbed.waveform.sequences import BITS_PER_SYMBOL, comb, constellation, data_symbols, dft_cover, zadoff_chu
+from tests.scenes import comp_experiment
 
 DESIGN = comp_experiment().waveform
 NUMEROLOGY = DESIGN.numerology  # 20 MS/s, 64 bins, CP 16, +-1 .. +-26

@@ -12,9 +12,9 @@ from testbed.capture import Capture, load
 from testbed.errors import CaptureError
 from testbed.experiment.config import Experiment
 from testbed.experiment.record import RunDirectory
+from testbed.experiment.report.tables import Table, recorded_sha256
+from testbed.experiment.report.wording import count_text, minus
 from testbed.experiment.results import Results
-from testbed.experiment.tables import Table
-from testbed.experiment.wording import count_text, minus
 from testbed.units import db, si_bytes
 
 _SHORT_ARRAY = re.compile(r"\[\n(?: +[^\[\]{}\n\"]+,\n)+\]")  # of numbers; tomli_w writes one to a line
@@ -91,10 +91,10 @@ def waveform_text(experiment: Experiment) -> str:
     )
 
 
-def provenance_rows(experiment: Experiment, captures: list[Capture]) -> list[tuple[str, str]]:
+def provenance_rows(run: RunDirectory, experiment: Experiment, captures: list[Capture]) -> list[tuple[str, str]]:
     """Hash, seeds, dates and versions."""
     rows = [
-        ("Experiment, SHA-256", experiment.sha256),
+        ("Experiment, SHA-256", recorded_sha256(run, experiment)),
         ("Seed of the data symbols", str(experiment.waveform.data_seed)),
     ]
     if experiment.emulator is not None:

@@ -11,18 +11,19 @@ from typing import TYPE_CHECKING, Any
 
 from testbed.errors import CaptureError
 from testbed.experiment.config import Experiment, load_experiment
-from testbed.experiment.wording import (
+from testbed.experiment.report.wording import (
     STATISTIC_NAMES,
     TEST_NAMES,
     level_text,
     minus,
+    verdict_answer,
     verdict_name,
     verdict_sentence,
 )
 
 if TYPE_CHECKING:
-    from testbed.experiment.figures import ReportFigure
     from testbed.experiment.record import RunDirectory
+    from testbed.experiment.report.figures import ReportFigure
     from testbed.experiment.results import Results
 
 MAX_EMBEDDED_BYTES = 1_400_000  # of figures; with more cells than fit, the others stay in figures/ only
@@ -47,13 +48,13 @@ def write_report(run: "RunDirectory", experiment: Experiment, results: "Results"
     """Draw the figures and write the report; returns its path."""
     import jinja2
 
-    from testbed.experiment.figures import draw_all
+    from testbed.experiment.report.figures import draw_all
 
     figures = draw_all(run, experiment, results, run.path / "figures")
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    text = (resources.files("testbed.experiment") / "report.html.j2").read_text(encoding="utf-8")
+    text = (resources.files("testbed.experiment.report") / "report.html.j2").read_text(encoding="utf-8")
     page = environment.from_string(text).render(_context(run, experiment, results, figures))
     run.report.write_text(page, encoding="utf-8")
     return run.report
@@ -63,7 +64,7 @@ def _context(
     run: "RunDirectory", experiment: Experiment, results: "Results", figures: list["ReportFigure"]
 ) -> dict[str, Any]:
     """Everything the template shows."""
-    from testbed.experiment import provenance, tables
+    from testbed.experiment.report import provenance, tables
 
     captures, fault = provenance.shown_captures(run, experiment, results)
     noise = tables.noise_comparisons(results)
@@ -71,7 +72,8 @@ def _context(
     return {
         "experiment": experiment,
         "simulated": experiment.emulator is not None or run.truth.exists() or any(c.simulated for c in captures),
-        "consistent": results.verdict.consistent,
+        "answer": verdict_answer(results),
+        "grade": _grade(results),
         "sentence": verdict_sentence(results),
         "partial": _partial(experiment, results),
         "notes": [
@@ -94,7 +96,7 @@ def _context(
         "settings_fault": fault,
         "loudest": minus(f"{provenance.loudest(experiment, results)[1]:g}"),
         "waveform": provenance.waveform_text(experiment),
-        "provenance": provenance.provenance_rows(experiment, captures),
+        "provenance": provenance.provenance_rows(run, experiment, captures),
         "files": provenance.file_table(run),
         "command": provenance.repeat_command(run),
         "resolved": provenance.resolved_toml(experiment),
@@ -103,12 +105,19 @@ def _context(
     }
 
 
+def _grade(results: "Results") -> str:
+    """How the answer is shown: yes, no, or weak where part of the question is open."""
+    if not results.verdict.consistent:
+        return "no"
+    return "yes" if results.verdict.num_tested_points else "weak"
+
+
 def _partial(experiment: Experiment, results: "Results") -> str | None:
     wanted = len(experiment.power.axis_dbm)
     if results.num_points_run == wanted:
         return None
     return (
-        f"Partial: the run ended after {results.num_points_run} of {wanted} powers. This report is about those alone."
+        f"Partial: the run ended after {results.num_points_run} of {wanted} powers; this report is about those alone."
     )
 
 

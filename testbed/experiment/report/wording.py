@@ -50,6 +50,13 @@ def verdict_sentence(results: "Results") -> str:
     return f"{subject} {claim} {about}: {why}{extent}."
 
 
+def verdict_answer(results: "Results") -> str:
+    """The verdict that counts, in as few words as it can be told without saying too much."""
+    if not results.verdict.consistent:
+        return "Not consistent with theory"
+    return "Consistent with theory" if results.verdict.num_tested_points else "False alarms consistent, PoD not tested"
+
+
 def hochberg_bounds(verdict: "Verdict") -> dict[str, float]:
     """Bound of every p-value: level / (m - j + 1) for the j-th smallest of m; at or below it, it turns the verdict."""
     tested = {name: p for name, p in verdict.p_values.items() if p is not None}

@@ -9,8 +9,7 @@ import numpy as np
 from testbed.capture import Capture
 from testbed.experiment.config import Experiment
 from testbed.experiment.record import RunDirectory
-from testbed.experiment.results import STATISTICS, Point, Results, Statistic, threshold
-from testbed.experiment.wording import (
+from testbed.experiment.report.wording import (
     CURVE_NAMES,
     STATISTIC_NAMES,
     count_text,
@@ -21,8 +20,9 @@ from testbed.experiment.wording import (
     plus_minus,
     turning_points,
 )
+from testbed.experiment.results import STATISTICS, Point, Results, Statistic, threshold
 from testbed.measurement import load_measurements
-from testbed.sensing.model import MIN_KAPPA
+from testbed.theory.consistency import FALSE_ALARM_LEVELS
 from testbed.units import db
 
 MAX_NOISE_SHARE = 0.005  # by which the two noise estimates may differ, or by
@@ -147,8 +147,8 @@ class NoiseComparison:
             f"{self.node}: residual noise differs from the muted one by {self.row[3]} ({self.row[4]} standard errors)"
         )
         if self.share > 0:
-            return f"{found}: a leak, some path or interference is not in the model; survey it or list the reflector"
-        return f"{found}: the noise floor fell while transmitting; check the receive gain and the muted capture"
+            return f"{found}: a leak, some path or interference is not in the model; survey it or list the reflector."
+        return f"{found}: the noise floor fell while transmitting; check the receive gain and the muted capture."
 
 
 def noise_comparisons(results: Results) -> list[NoiseComparison]:
@@ -196,13 +196,20 @@ def detector_table(run: RunDirectory, experiment: Experiment, results: Results) 
 def level_note(experiment: Experiment, results: Results, counted: int) -> str:
     """What the nominal false-alarm probability rests on."""
     pfa, verdict = experiment.detection.pfa, results.verdict
-    expected = pfa * verdict.num_h0_trials
-    law = verdict.p_values["h0_law"]
+    if pfa in FALSE_ALARM_LEVELS:
+        return f"PFA = {level_text(pfa)} is itself among the levels tested by counting."
+    expected, law = pfa * verdict.num_h0_trials, verdict.p_values["h0_law"]
+    part = "the tail" if expected < 1 else "a part"
     passed = "passed" if law is not None and law > verdict.level else "did NOT pass"
     return (
-        f"PFA = {level_text(pfa)} is the tail of the law that {passed} above; it is not itself tested "
-        f"({counted} counted, {expected:.2g} expected in {count_text(verdict.num_h0_trials)} trials)."
+        f"PFA = {level_text(pfa)} is {part} of the law that {passed} above; it is not itself tested "
+        f"({count_text(counted)} counted, {expected:.2g} expected in {count_text(verdict.num_h0_trials)} trials)."
     )
+
+
+def recorded_sha256(run: RunDirectory, experiment: Experiment) -> str:
+    """Hash of the experiment as the run wrote it; one computed now would change with every default added since."""
+    return load_measurements(run.measurements).experiment_sha256 if run.measurements.exists() else experiment.sha256
 
 
 def nominal_false_alarms(run: RunDirectory, experiment: Experiment, results: Results) -> int:
@@ -219,14 +226,11 @@ def nominal_false_alarms(run: RunDirectory, experiment: Experiment, results: Res
 def warnings(run: RunDirectory, experiment: Experiment, results: Results, captures: Sequence[Capture]) -> list[str]:
     """What a reader must know of files, detector and captures: a foreign truth, hidden echoes, clipping, losses."""
     found: dict[str, None] = {}
-    if run.truth.exists() and load_measurements(run.truth).experiment_sha256 != experiment.sha256:
+    if run.truth.exists() and load_measurements(run.truth).experiment_sha256 != recorded_sha256(run, experiment):
         found["truth.json was written for another experiment: the truth curve does not belong to this run."] = None
     for p in results.points:
-        kappa = run.detection(p.point, "all", p.cell).kappa
-        if np.nanmin(kappa, initial=1.0) < MIN_KAPPA:
-            found[f"{p.cell}: an echo at {p.node} is mostly hidden (κ {np.nanmin(kappa):.2f}, below {MIN_KAPPA})."] = (
-                None
-            )
+        for condition in ("all", f"without:{p.cell}"):
+            found |= dict.fromkeys(run.detection(p.point, condition, p.cell).warnings)
     for capture in captures:
         for node in capture.nodes:
             for key, what in (("clip_count", "clipped"), ("lost_before", "lost")):

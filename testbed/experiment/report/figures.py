@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 
 from testbed.experiment.config import Experiment
-from testbed.experiment.curves import Law, h0_fit, measured_roc, nearest_half, noncentrality_over_power
 from testbed.experiment.record import RunDirectory
+from testbed.experiment.report.curves import Law, h0_fit, measured_roc, nearest_half, noncentrality_over_power
+from testbed.experiment.report.survey_map import map_figure
+from testbed.experiment.report.wording import STATISTIC_NAMES, count_text, level_text
 from testbed.experiment.results import STATISTICS, Point, Results, Statistic
-from testbed.experiment.survey_map import map_figure
-from testbed.experiment.wording import STATISTIC_NAMES, count_text, level_text
 from testbed.plots import FAINT, GREY, INK, MARKERS, PALETTE, Columns, SavedFigure, house_style, new_figure, save_figure
 from testbed.theory.consistency import FALSE_ALARM_LEVELS, wilson_interval
 
@@ -63,7 +63,7 @@ def pod_figure(
 ) -> tuple[Any, Columns]:
     """PoD against power, and below it how far every measured point lies from the curve that is judged."""
     fig, (ax, off) = new_figure(
-        2, 1, size_in=(5.0, 5.0), sharex=True, gridspec_kw={"height_ratios": [3, 1]}, squeeze=True
+        2, 1, size_in=(5.0, 5.2), sharex=True, gridspec_kw={"height_ratios": [3, 1]}, squeeze=True
     )
     columns = Columns("series", "cell", "power_dbm", "pod", "pod_low", "pod_high", "noncentrality")
     powers = [p.power_dbm for p in results.points]
@@ -89,9 +89,9 @@ def pod_figure(
     for curve in _noncentralities(results.points):
         ax.plot([], [], color=INK, label=f"theory, {curve} curve", **_LINES[curve])
     ax.set(ylabel="Probability of detection", ylim=(-0.02, 1.02), title=_title(statistic))
-    ax.legend(loc="best")
+    fig.legend(loc="outside lower center", ncols=3)
     off.axhline(0, color=GREY, lw=1.0)
-    off.set(xlabel="Transmit power per node (dBm)", ylabel=f"Measured\n− {judged}", xlim=(axis[0], axis[-1]))
+    off.set(xlabel="Transmit power per node (dBm)", ylabel="Measured\n− theory", xlim=(axis[0], axis[-1]))
     return fig, columns
 
 
@@ -118,14 +118,14 @@ def h0_figure(experiment: Experiment, results: Results, run: RunDirectory, stati
     for level in levels:
         threshold = law.threshold(level)
         ax.plot([threshold, threshold], [floor, level], color=PALETTE[1], lw=0.9, ls=":")
-        ax.plot(threshold, level, "o", color=PALETTE[1], ms=4.5, mfc="white" if level == pfa else None)
-        ax.annotate(
-            f"{level_text(level)}: {symbol} = {threshold:.2f}",
-            (threshold, level),
-            xytext=(6, 4),
-            textcoords="offset points",
-            fontsize=8.5,
-        )
+        counted = level in FALSE_ALARM_LEVELS
+        ax.plot(threshold, level, "o", color=PALETTE[1], ms=4.5, mfc=None if counted else "white")
+        text = f"{level_text(level)}: {symbol} = {threshold:.2f}"
+        if level == levels[-1]:  # too low for a text beside its line
+            ax.annotate(text, (threshold, level), xytext=(6, 4), textcoords="offset points", fontsize=8.5)
+        else:
+            at = {"xytext": (-2, 4), "textcoords": "offset points", "rotation": 90, "ha": "right", "va": "bottom"}
+            ax.annotate(text, (threshold, bottom / 2), fontsize=8.5, **at)
         columns.add(series="threshold", statistic=threshold, survival=level)
     ax.set(
         yscale="log",
@@ -144,7 +144,7 @@ def roc_figure(
     experiment: Experiment, results: Results, run: RunDirectory, statistic: Statistic, cells: Sequence[str]
 ) -> tuple[Any, Columns]:
     """ROC of every cell at the power whose PoD is nearest 0.5."""
-    fig, ax = new_figure(size_in=(5.0, 3.9))
+    fig, ax = new_figure(size_in=(5.0, 4.5))
     pfa = experiment.detection.pfa
     axis = np.geomspace(min(pfa, 1e-4) / 10, 1.0 - 1e-9, 161)
     columns = Columns("series", "cell", "power_dbm", "pfa", "pod", "pod_low", "pod_high", "threshold")
@@ -189,7 +189,7 @@ def roc_figure(
         ylabel="Probability of detection",
         title=_title(statistic),
     )
-    ax.legend(loc="lower right")
+    fig.legend(loc="outside lower center", ncols=2)
     return fig, columns
 
 

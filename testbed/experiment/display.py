@@ -1,0 +1,94 @@
+"""What the command line shows of a budget, a run and its verdict."""
+
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bar
+
+from testbed.experiment.budget import Budget, total_samples
+from testbed.experiment.config import Experiment
+from testbed.experiment.report.wording import verdict_sentence
+
+if TYPE_CHECKING:  # results need HDF5, which `isac check` does without
+    from testbed.experiment.progress import Progress
+    from testbed.experiment.results import Results
+
+
+def print_budget(budget: Budget, model: Experiment) -> None:
+    """The link budget as tables."""
+    print(f"at {max(budget.powers_dbm):g} dBm per node, from the experiment's assumptions:")
+    print("cell  node   noise dBm  noise LSB  self INR dB  direct INR dB  echo SNR dB  peak dBFS")
+    for row in budget.cells:
+        print(
+            f"{row.cell:5} {row.node:6} {row.noise_dbm:9.1f}  {row.noise_lsb:9.2f}  {row.self_inr_db:11.1f}  "
+            f"{row.direct_inr_db:13.1f}  {row.echo_snr_db:11.1f}  {row.peak_dbfs:9.1f}"
+        )
+    print(f"\npredicted PoD at PFA {model.detection.pfa:g}, known noise:")
+    print("power dBm  " + "  ".join(f"{p:6.2f}" for p in budget.powers_dbm))
+    for row in budget.cells:
+        print(f"{row.cell:9}  " + "  ".join(f"{p:6.3f}" for p in row.pod))
+    print(f"\n{budget.summary()}")
+    for note in budget.notes:
+        print(f"note: {note}")
+
+
+def print_verdict(results: "Results") -> None:
+    """The verdict that counts in one sentence, and what it rests on."""
+    verdict = results.verdict
+    print(f"\nverdict: {verdict_sentence(results)}")
+    print("  p-values: " + ", ".join(f"{k} {'-' if p is None else f'{p:.3g}'}" for k, p in verdict.p_values.items()))
+    alarms = ", ".join(f"{a.counted} at {a.pfa:g} (expected {a.expected:.1f})" for a in verdict.false_alarms)
+    print(f"  false alarms in {verdict.num_h0_trials} H0 trials: {alarms}")
+    print(
+        f"  {verdict.num_covered_points} of {verdict.num_points} points covered by their 95 % intervals "
+        f"(expected {verdict.expected_covered_points:.1f})"
+    )
+    for note in verdict.notes:
+        print(f"  note: {note}")
+
+
+class Display:
+    """Progress bar with a rate on a terminal, and one line per finished power everywhere."""
+
+    def __init__(self, model: Experiment, quiet: bool) -> None:
+        self._console = Console(stderr=quiet, highlight=False, soft_wrap=True)
+        self._bar = Bar(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.fields[rate]}"),
+            TimeRemainingColumn(),
+            console=self._console,
+            transient=True,
+            disable=not self._console.is_terminal,
+        )
+        self._task = self._bar.add_task("starting", total=total_samples(model), rate="")
+        self._statistic = model.detection.statistic
+        self._header = True
+
+    def __enter__(self) -> "Display":
+        self._bar.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._bar.stop()
+
+    def notify(self, progress: "Progress") -> None:
+        """Show what the run tells."""
+        task = self._bar.tasks[0]
+        rate = f"{task.speed / 1e6:.1f} Msamples/s" if task.speed else ""
+        self._bar.update(self._task, advance=progress.num_samples, description=progress.doing, rate=rate)
+        for warning in progress.warnings:
+            self._console.print(f"warning: {warning}")
+        if progress.points and self._header:
+            self._console.print(
+                f"power dBm  cell  node   frames   PoD [95 % interval]       theory  ({self._statistic})"
+            )
+            self._header = False
+        for p in progress.points:
+            theory = p.pod_measured if p.pod_truth is None else p.pod_truth
+            self._console.print(
+                f"{p.power_dbm:9.2f}  {p.cell:5} {p.node:6} {p.num_frames:6d}   "
+                f"{p.pod:.4f} [{p.pod_low:.4f}, {p.pod_high:.4f}]  {theory:.4f}",
+                markup=False,
+            )
