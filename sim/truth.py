@@ -29,9 +29,9 @@ def truth(scene: Scene, experiment: Experiment, rx_gain_db: dict[str, float]) ->
         rx_gain_db: realised receive gain per node; the converter's step adds LSB^2/6 to the noise.
 
     Raises:
-        ConfigError: the experiment names nodes or cells that the scene does not have.
+        ConfigError: the experiment names nodes or cells that the scene does not have, or a target moves.
     """
-    _check_names(scene, experiment)
+    _check_scene(scene, experiment)
     points = tuple(_point(scene, experiment, power_dbm, rx_gain_db) for power_dbm in experiment.power.axis_dbm)
     return MeasurementFile(experiment_sha256=experiment.sha256, points=points)
 
@@ -135,7 +135,8 @@ def _noncentrality(
     return lam, int(np.linalg.matrix_rank(visible / np.linalg.norm(X, axis=0), tol=1e-3))
 
 
-def _check_names(scene: Scene, experiment: Experiment) -> None:
+def _check_scene(scene: Scene, experiment: Experiment) -> None:
+    """One noncentrality for all frames needs a static scene that has what the experiment names."""
     targets = [target.name for target in scene.targets]
     for i, name in enumerate(experiment.node_names):
         if name not in scene.node_names:
@@ -145,3 +146,8 @@ def _check_names(scene: Scene, experiment: Experiment) -> None:
     for i, cell in enumerate(experiment.cells):
         if cell.name not in targets:
             raise ConfigError(f"cells[{i}].name: '{cell.name}' is no target of the scene; it has {', '.join(targets)}")
+    for i, target in enumerate(scene.targets):
+        if any(target.velocity_mps):
+            raise ConfigError(
+                f"targets[{i}].velocity_mps: {target.name} moves; the truth file is for static scenes, set it to zero"
+            )

@@ -1,6 +1,8 @@
 """TOML files into strict pydantic models; every fault is one line with the dotted path of the key."""
 
 import difflib
+import json
+import re
 import tomllib
 from pathlib import Path
 from typing import Any, TypeVar
@@ -15,7 +17,7 @@ MAX_CONFIG_BYTES = 1_000_000  # experiment and scene files are a few kilobytes; 
 class StrictModel(BaseModel):
     """Base of every file model: unknown keys are refused, numbers are finite, values are frozen."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, strict=False)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -50,7 +52,8 @@ def load(path: Path, model: type[Model]) -> Model:
 def validate(data: dict[str, Any], model: type[Model], origin: str) -> Model:
     """Validate already parsed data; `origin` names it in errors. Every fault found is reported, joined by '; '."""
     try:
-        return model.model_validate(data)
+        # by way of JSON, whose strict rules take a list for a tuple, but neither true for 1 nor "3" for 3
+        return model.model_validate_json(json.dumps(data, default=str), strict=True)
     except ValidationError as exc:
         faults = [_fault(error, model) for error in exc.errors(include_url=False)]
         raise ConfigError(f"{origin}: " + "; ".join(faults)) from exc
@@ -66,11 +69,13 @@ def _fault(error: Any, model: type[BaseModel]) -> str:
         return f"{where}: unknown key" + (f"; did you mean '{near[0]}'?" if near else "; remove it or check its table")
     if kind == "missing":
         return f"{where}: missing; it must be given"
-    message = error["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
     if kind == "value_error":
+        message = error["msg"].removeprefix("Value error, ")
         return f"{where}: {message}" if where else message
+    # pydantic says "Input should be ..." or "Tuple should have ..."
+    rule = re.sub(r"^\w+ should ", "must ", error["msg"]).replace("an object", "a table").replace("valid array", "list")
     shown = repr(found) if len(repr(found)) <= 60 else repr(found)[:57] + "..."
-    return f"{where}: found {shown}; must be {message}"
+    return f"{where}: found {shown}; {rule}"
 
 
 def _walk(loc: tuple[Any, ...], model: type[BaseModel]) -> tuple[str, list[type[BaseModel]]]:

@@ -142,7 +142,7 @@ def _refine(
     fit = _linearise(aligned, frames, paths, offsets, active)
     for _ in range(_MAX_STEPS):
         stacked = np.concatenate([fit.J.real, fit.J.imag])
-        step = np.linalg.lstsq(stacked, np.concatenate([fit.residual.real, fit.residual.imag]))[0]
+        step = np.linalg.lstsq(stacked, np.concatenate([fit.residual.real, fit.residual.imag]), rcond=None)[0]
         step = np.clip(step, -0.25, 0.25)
         for _ in range(_MAX_HALVINGS):
             trial_offsets = fit.offsets.copy()

@@ -440,7 +440,7 @@ def _absurd_document(file):
 
 def _many_nodes(file):
     for i in range(70):
-        file["nodes"].create_group(f"node{i}")
+        file["nodes"][f"node{i}"] = file["nodes/bs1"]  # links: a small file of many large nodes
 
 
 DAMAGES = {
@@ -493,6 +493,13 @@ def test_a_dataset_that_claims_more_than_the_file_is_named_with_both_sizes(store
         _absurd_iq(file)
 
     assert f"/nodes/bs1/iq: claims {4 << 45} bytes of a file of {stored.stat().st_size}" in refused(stored)
+
+
+def test_a_file_of_links_to_one_node_is_refused_by_their_number(stored):
+    with h5py.File(stored, "r+") as file:
+        _many_nodes(file)
+
+    assert "73 nodes; at most 64" in refused(stored)
 
 
 def test_a_changed_frame_is_refused(stored):

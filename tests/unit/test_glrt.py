@@ -172,6 +172,14 @@ def test_repeated_columns_count_once():
     assert result.statistic == pytest.approx((explained / 2) / (residual / (N - 2 - Q + 1)), rel=1e-10)
 
 
+def test_echoes_that_differ_by_little_count_as_two_where_nothing_hides_them():
+    # r compares with the columns before projection: D takes nothing, so what little differs is visible
+    y, X, D = instance()
+    X = np.column_stack([X[:, 0], X[:, 0] + 1e-4 * X[:, 1]])
+
+    assert glrt(y, X, SIGMA2, D).rank == 2
+
+
 def test_a_weak_transmitter_counts_like_a_strong_one():
     y, X, D = instance()
 

@@ -245,6 +245,13 @@ def test_basis_counts_a_weak_path_and_drops_a_repeated_one():
     assert projection_basis(D).shape == (104, 12)
 
 
+def test_two_paths_a_hundred_thousandth_of_a_sample_apart_are_two():
+    frames = EXPERIMENT.waveform.frame(np.ones(3)).samples
+    paths = [Path(0, "echo", None, 4.0), Path(0, "echo", None, 4.00001)]
+
+    assert projection_basis(columns(paths, frames, np.zeros(3), setup_of(EXPERIMENT))).shape == (104, 2)
+
+
 def test_basis_of_no_columns_is_empty():
     assert projection_basis(np.zeros((104, 0), dtype=complex)).shape == (104, 0)
     assert projection_basis(np.zeros((104, 3), dtype=complex)).shape == (104, 0)

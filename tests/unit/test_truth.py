@@ -237,3 +237,12 @@ def test_the_truth_file_keeps_every_bit_and_names_its_experiment(tmp_path):
     assert load_measurements(tmp_path / "truth.json") == file
     assert file.experiment_sha256 == experiment.sha256
     assert [point.origin for point in file.points] == ["truth"] * 9
+
+
+def test_a_moving_target_has_no_truth_file():
+    scene = comp_scene()
+    moving = scene.targets[1].model_copy(update={"velocity_mps": (0.0, 3.0)})
+    scene = scene.model_copy(update={"targets": (scene.targets[0], moving, scene.targets[2])})
+
+    with pytest.raises(ConfigError, match=r"targets\[1\].velocity_mps: t2 moves; .* static scenes"):
+        truth(scene, comp_experiment(), GAINS_DB)

@@ -311,6 +311,15 @@ def test_another_data_seed_changes_pilots_and_data_but_not_the_preamble():
         assert not np.array_equal(grid[node, 2:], other[node, 2:])
 
 
+def test_pilots_and_data_are_drawn_apart():
+    # 16 to 18 QPSK symbols agree with those of the first data symbol by chance with probability 4^-16
+    grid = DESIGN.grid()
+
+    for node in range(3):
+        owned = np.abs(grid[node, 1]) > 0
+        assert not np.allclose(grid[node, 1][owned] / np.abs(grid[node, 1][owned]), grid[node, 2][owned])
+
+
 def test_data_of_two_nodes_are_uncorrelated():
     # 6 x 52 independent unit symbols: |correlation| is Rayleigh of scale 1/sqrt(312); beyond 4.3 of them: 1e-8 each
     data = DESIGN.grid()[:, 2:].reshape(3, -1)

@@ -130,6 +130,7 @@ MALFORMED = {
     "far too few bytes": message(bytes(8), dtype="cf32", shape=[1 << 40]),
     "wraps to 8 bytes in 64 bits": message(bytes(8), dtype="cf32", shape=[(1 << 61) + 1]),
     "wraps to 0 bytes in 64 bits": message(b"", dtype="cf32", shape=[1 << 32, 1 << 32]),
+    "wraps to 0 bytes over three axes": message(b"", dtype="cf32", shape=[1 << 22, 1 << 22, 1 << 20]),
     "nothing, of absurd length": message(b"", dtype="cf32", shape=[0, 1 << 40]),
     "nothing, longer than an index": message(b"", dtype="cf32", shape=[0, 10**30]),
     "nothing, of absurd size": message(b"", dtype="cf32", shape=[0, 1 << 62, 1 << 62]),
