@@ -8,6 +8,8 @@ import typer
 from testbed.command import new_app, run_app
 from testbed.errors import ConfigError
 
+MAX_SEED = (1 << 64) - 1  # of Scene.seed, which model_copy does not check
+
 app = new_app("isac-sim", "The simulated world: channel emulator and ground truth for ISAC Testbed.")
 
 
@@ -20,7 +22,9 @@ def _root() -> None:
 def emulate(
     scene: Annotated[str, typer.Argument(help="Scene file, or the name of a packaged scene.")],
     endpoint: Annotated[str, typer.Option(help="Where to listen; port 0 takes a free one.")] = "tcp://127.0.0.1:0",
-    seed: Annotated[int | None, typer.Option(min=0, help="Seed of the noise, instead of the scene's.")] = None,
+    seed: Annotated[
+        int | None, typer.Option(min=0, max=MAX_SEED, help="Seed of the noise, instead of the scene's.")
+    ] = None,
     until_stdin_closes: Annotated[
         bool, typer.Option("--until-stdin-closes", help="End when standard input closes.")
     ] = False,

@@ -14,7 +14,11 @@ from sim.scene import Scene
 from sim.world import World
 from testbed.device import Settings
 from testbed.errors import ConfigError, IsacError, RadioError
-from testbed.radio.wire import MAX_MESSAGE_BYTES, WireError, pack, require_loopback, unpack
+from testbed.radio.wire import MAX_MESSAGE_BYTES, MAX_RECEIVE_SAMPLES, WireError, pack, require_loopback, unpack
+
+# Messages per client and direction; a client asks ahead by a few. Replies that nobody reads are dropped beyond it,
+# which bounds what a client can make the server hold to about 16 MiB.
+QUEUED_MESSAGES = 16
 
 log = logging.getLogger(__name__)
 
@@ -35,6 +39,8 @@ class Emulator:
         self._socket: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.ROUTER)
         self._socket.setsockopt(zmq.LINGER, 0)
         self._socket.setsockopt(zmq.MAXMSGSIZE, MAX_MESSAGE_BYTES)
+        self._socket.setsockopt(zmq.SNDHWM, QUEUED_MESSAGES)
+        self._socket.setsockopt(zmq.RCVHWM, QUEUED_MESSAGES)
         try:
             self._socket.bind(endpoint)
         except zmq.ZMQError as exc:
@@ -64,12 +70,17 @@ class Emulator:
         seq: Any = None
         try:
             header, samples = unpack(parts)
-            seq = header.get("seq")
+            seq = header.get("seq") if isinstance(header.get("seq"), int) else None
             reply, payload = self._handle(header, samples)
+            message = pack({**reply, "seq": seq}, payload)
         except (IsacError, ValueError) as exc:
             log.debug("refused: %s", exc)
-            reply, payload = {"error": str(exc), "kind": type(exc).__name__}, None
-        self._socket.send_multipart([identity, *pack({**reply, "seq": seq if isinstance(seq, int) else None}, payload)])
+            message = pack({"error": str(exc), "kind": type(exc).__name__, "seq": seq})
+        except Exception as exc:  # a fault of ours must not end the air of a whole experiment
+            log.exception("internal error")
+            text = f"internal error of the emulator ({type(exc).__name__}: {exc}); its log has the traceback"
+            message = pack({"error": text, "kind": "RadioError", "seq": seq})
+        self._socket.send_multipart([identity, *message])
 
     def _handle(self, header: dict[str, Any], samples: NDArray[Any] | None) -> Reply:
         operations: dict[str, Callable[[dict[str, Any], NDArray[Any] | None], Reply]] = {
@@ -96,6 +107,7 @@ class Emulator:
             "epoch": world.epoch,
             "condition": world.condition,
             "transmitting": world.transmitting(),
+            "seed": world.scene.seed,
         }, None
 
     def _configure(self, header: dict[str, Any], samples: NDArray[Any] | None) -> Reply:
@@ -112,7 +124,10 @@ class Emulator:
         num_samples = header.get("num_samples")
         if not isinstance(num_samples, int) or isinstance(num_samples, bool):
             raise WireError(f"num_samples {num_samples!r}; must be a whole number")
-        got = self.world.receive(_text(header, "node"), num_samples)
+        node = _text(header, "node")
+        if not 1 <= num_samples <= MAX_RECEIVE_SAMPLES:
+            raise RadioError(f"{node}: {num_samples} samples asked for; must be 1..{MAX_RECEIVE_SAMPLES} per request")
+        got = self.world.receive(node, num_samples)
         return {"ok": "receive", "epoch": got.epoch, "start": got.start, "clip_count": got.clip_count}, got.raw
 
     def _mute(self, header: dict[str, Any], samples: NDArray[Any] | None) -> Reply:

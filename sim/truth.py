@@ -1,7 +1,9 @@
 """Truth as a file: the exact noncentrality, delays, gains and noise of an experiment in a scene.
 
 Written in the type of a measurement, with zero standard error. It takes the experiment's model (waveform, powers,
-observations) and the scene's nature, and shares no code with the detector: columns come from the true paths.
+observations, and which paths the detector lists) and the scene's nature: columns come from the true paths. With the
+detector it shares the definition of a delay (`waveform.shift`) and the extraction of observations
+(`waveform.observations`); tests/unit/test_truth.py guards both by a computation that uses neither.
 """
 
 from collections.abc import Sequence
@@ -29,9 +31,11 @@ def truth(scene: Scene, experiment: Experiment, rx_gain_db: dict[str, float]) ->
         rx_gain_db: realised receive gain per node; the converter's step adds LSB^2/6 to the noise.
 
     Raises:
-        ConfigError: the experiment names nodes or cells that the scene does not have, or a target moves.
+        ConfigError: the experiment names nodes or cells that the scene does not have, a target moves, or a gain is not
+            one of the scene's radios.
     """
     _check_scene(scene, experiment)
+    _check_gains(scene, rx_gain_db)
     points = tuple(_point(scene, experiment, power_dbm, rx_gain_db) for power_dbm in experiment.power.axis_dbm)
     return MeasurementFile(experiment_sha256=experiment.sha256, points=points)
 
@@ -85,9 +89,10 @@ def _point(scene: Scene, experiment: Experiment, power_dbm: float, rx_gain_db: d
         observed = experiment.detection.observations.extract(
             cyclic_shift(on_air[[index.index(p.tx) for p in arriving]], delays), numerology
         ).T
+        listed = np.array([_listed(path, experiment) for path in arriving])
         for cell in experiment.cells:
             if cell.node == name:
-                lam, r = _noncentrality(observed, arriving, cell.name, noise_var[name])
+                lam, r = _noncentrality(observed, arriving, listed, cell.name, noise_var[name])
                 noncentrality[cell.name], rank[cell.name] = Estimate.exact(lam), r
         paths += [
             PathMeasurement(
@@ -122,17 +127,45 @@ def _delays(scene: Scene, paths: Sequence[ScenePath], rx: int, frame_len: int) -
 
 
 def _noncentrality(
-    observed: NDArray[np.complex128], paths: Sequence[ScenePath], cell: str, noise_var: float
+    observed: NDArray[np.complex128],
+    paths: Sequence[ScenePath],
+    listed: NDArray[np.bool_],
+    cell: str,
+    noise_var: float,
 ) -> tuple[float, int]:
-    """Lam = 2 ||(I - P_D) X h||^2 / sigma2 and the rank of (I - P_D) X, from true columns and gains."""
+    """Lam = 2 ||(I - P_D) X h||^2 / sigma2 and the rank of (I - P_D) X, from true columns and gains.
+
+    D has the columns of the listed paths only: an echo that the experiment does not list costs the detector nothing of
+    lam, it disturbs it.
+    """
     under_test = np.array([path.via == cell and path.kind == "echo" for path in paths])
-    X, D = observed[:, under_test], observed[:, ~under_test]
+    X, D = observed[:, under_test], observed[:, listed & ~under_test]
     h = np.array([path.gain for path in paths])[under_test]
     D = D / np.linalg.norm(D, axis=0)
     coefficients = np.linalg.lstsq(D, X, rcond=1e-12)[0]
     visible = X - D @ coefficients
     lam = 2 * float(np.sum(np.abs(visible @ h) ** 2)) / noise_var
     return lam, int(np.linalg.matrix_rank(visible / np.linalg.norm(X, axis=0), tol=1e-3))
+
+
+def _listed(path: ScenePath, experiment: Experiment) -> bool:
+    """Whether the experiment's detector has a column for a path."""
+    if path.kind == "echo":
+        return path.via in {cell.name for cell in experiment.cells}
+    if path.kind == "clutter":
+        return path.via in {reflector.name for reflector in experiment.reflectors}
+    return True
+
+
+def _check_gains(scene: Scene, rx_gain_db: dict[str, float]) -> None:
+    hardware = scene.hardware
+    low, high = hardware.rx_gain_min_db, hardware.rx_gain_max_db
+    for name, gain_db in rx_gain_db.items():
+        if not low <= gain_db <= high:  # a NaN is refused here as well
+            raise ConfigError(
+                f"rx_gain_db: {gain_db:g} dB of {name} is outside {low:g}..{high:g} dB of {hardware.model}; "
+                f"give the gain as realised"
+            )
 
 
 def _check_scene(scene: Scene, experiment: Experiment) -> None:
@@ -146,6 +179,12 @@ def _check_scene(scene: Scene, experiment: Experiment) -> None:
     for i, cell in enumerate(experiment.cells):
         if cell.name not in targets:
             raise ConfigError(f"cells[{i}].name: '{cell.name}' is no target of the scene; it has {', '.join(targets)}")
+    clutter = [reflector.name for reflector in scene.clutter]
+    for i, reflector in enumerate(experiment.reflectors):
+        if reflector.name not in clutter:
+            raise ConfigError(
+                f"reflectors[{i}].name: '{reflector.name}' is no clutter of the scene; it has {', '.join(clutter) or 'none'}"
+            )
     for i, target in enumerate(scene.targets):
         if any(target.velocity_mps):
             raise ConfigError(

@@ -26,7 +26,7 @@ ExperimentArgument = Annotated[
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")]
 FramesOption = Annotated[int | None, typer.Option(min=1, help="Trials per power, cell and hypothesis.")]
 DataSeedOption = Annotated[int | None, typer.Option(min=0, help="Seed of the data symbols.")]
-NoiseSeedOption = Annotated[int | None, typer.Option(min=0, help="Seed of the emulator's noise.")]
+NoiseSeedOption = Annotated[int | None, typer.Option(min=0, max=2**64 - 1, help="Seed of the emulator's noise.")]
 
 
 @app.command()
@@ -112,8 +112,9 @@ def run(
         print(f"{model.title}: {budget.summary()}")
     try:
         with Display(model, quiet=as_json) as display:
-            results = run_experiment(model, directory, display.notify, _ask)
+            results = run_experiment(directory, display.notify, _ask)
         page = write_report(directory, model, results) if with_report else None
+        directory.finish()
     except KeyboardInterrupt:
         fail(f"interrupted; transmitters are muted; {directory.leave()}", EXIT_INTERRUPTED)
     except IsacError as exc:
@@ -138,6 +139,7 @@ def capture(
     frames: FramesOption = None,
     data_seed: DataSeedOption = None,
     noise_seed: NoiseSeedOption = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace an existing file.")] = False,
 ) -> None:
     """Capture all nodes once, under one condition and at one power.
 
@@ -150,6 +152,8 @@ def capture(
     allowed = (*model.conditions, "empty", "muted")
     if condition not in allowed:
         raise ConfigError(f"--condition '{condition}': must be one of {', '.join(allowed)}")
+    if out.exists() and not force:
+        raise ConfigError(f"{out}: exists; pass --force to replace it, or --out for another name")
     if not out.parent.is_dir():
         raise ConfigError(f"{out}: the directory {out.parent} does not exist; make it first")
     taken = capture_once(model, out, condition, max(model.power.axis_dbm), _ask)
@@ -352,7 +356,7 @@ def _summary(detection: "Detection", pfa: float) -> dict[str, Any]:
 
 
 def _ask(question: str) -> bool:
-    return typer.confirm(question, default=True)
+    return typer.confirm(question, default=True, err=True)
 
 
 def main() -> None:

@@ -4,10 +4,13 @@ The layout is documented field by field in captures/README.md. A file is written
 Attribute names follow SigMF where it has one; our own stand under `isac:`.
 """
 
+import contextlib
 import datetime
 import hashlib
 import json
+import os
 import platform
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from importlib import metadata as package_metadata
 from pathlib import Path
@@ -26,6 +29,7 @@ from testbed.waveform.frame import Frame
 
 LAYOUT = 1
 CHUNK_SAMPLES = 1 << 16
+RESERVE_BYTES = 1 << 20  # for HDF5's own structures: some kilobytes per node and megabyte of samples
 MAX_NODES = 64
 CHUNK_TABLE = np.dtype(
     [
@@ -60,6 +64,7 @@ class NodeCapture:
     limits: Limits
     chunks: NDArray[Any]  # loss record, CHUNK_TABLE
     noise_var: Estimate | None = None  # E|w|^2 in milliwatt from the run's muted capture
+    attempts: int = 1  # receptions begun for these samples; those before the last were discarded
 
     @property
     def num_samples(self) -> int:
@@ -128,23 +133,36 @@ class CaptureWriter:
         """
         self.path = path
         self._part = path.with_name(path.name + ".part")
-        self._receptions: dict[str, int] = {}
+        self._failed = False
         try:
+            # before HDF5 opens the file, for one without space it cannot even close
+            self._part.touch()
+            with self._writing():
+                _set_aside(self._part, _layout_bytes(capture))
             self._file = h5py.File(self._part, "w")
         except OSError as exc:
-            raise CaptureError(f"{path}: cannot be created ({exc}); choose another directory") from exc
+            raise CaptureError(f"{path}: cannot be created ({_short(exc)}); choose another directory") from exc
         try:
-            _create_layout(self._file, capture)
+            with self._writing():
+                _set_aside(self._part, _layout_bytes(capture))
+                _create_layout(self._file, capture)
+                self._file.flush()
         except BaseException:
-            self._file.close()
+            self._abandon()
             raise
 
     def write(self, node: str, reception: Reception, lost_before: int = 0) -> None:
-        """Append a reception to a node's samples, one row of the loss record per chunk."""
+        """Append a reception to a node's samples, one row of the loss record per chunk.
+
+        Raises:
+            CaptureError: it could not be written; the file is then lost and never gets its final name.
+        """
         group = self._file["nodes"][node]
         iq, table = group["iq"], group["chunks"]
         start, count = iq.shape[1], reception.num_samples
-        try:
+        with self._writing():
+            partly_filled = 2 * CHUNK_SAMPLES * reception.raw[:, :1].nbytes  # chunks at either end
+            _set_aside(self._part, self._file.id.get_filesize() + reception.raw.nbytes + partly_filled)
             iq.resize(start + count, axis=1)
             iq[:, start : start + count] = reception.raw
             rows = []
@@ -167,8 +185,16 @@ class CaptureWriter:
                 at += size
             table.resize(table.shape[0] + len(rows), axis=0)
             table[-len(rows) :] = np.array(rows, dtype=CHUNK_TABLE)
-        except OSError as exc:
-            raise CaptureError(f"{self.path}: writing failed ({exc}); is the disk full?") from exc
+            self._file.flush()
+
+    def restart(self, node: str) -> None:
+        """Discard what was written for a node, and count one attempt more; for a reception that lost samples."""
+        group = self._file["nodes"][node]
+        with self._writing():
+            group["iq"].resize(0, axis=1)
+            group["chunks"].resize(0, axis=0)
+            group["attempts"][0] += 1
+            self._file.flush()
 
     def __enter__(self) -> Self:
         return self
@@ -176,9 +202,30 @@ class CaptureWriter:
     def __exit__(
         self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._file.close()
-        if kind is None:
+        if kind is not None or self._failed:
+            self._abandon()
+            return
+        with self._writing():
+            _set_aside(self._part, self._file.id.get_filesize())
+            self._file.flush()
+            end = self._file.id.get_filesize()
+            self._file.close()
+            os.truncate(self._part, end)
             self._part.replace(self.path)
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Turn what HDF5 or the system raises into a CaptureError; after one the file keeps its `*.part` name."""
+        try:
+            yield
+        except (OSError, RuntimeError) as exc:
+            self._failed = True
+            raise CaptureError(f"{self.path}: writing failed ({_short(exc)}); is the disk full?") from exc
+
+    def _abandon(self) -> None:
+        """Close a file that nobody will read."""
+        with contextlib.suppress(OSError, RuntimeError):
+            self._file.close()
 
 
 def save(path: Path | str, capture: Capture) -> None:
@@ -283,6 +330,23 @@ def _create_layout(file: h5py.File, capture: Capture) -> None:
         _create_node(nodes.create_group(node.name), node)
 
 
+def _set_aside(path: Path, num_bytes: int) -> None:
+    """Have the system reserve space for a file of so many bytes and HDF5's structures, or raise OSError.
+
+    HDF5 may crash the process, at once or at its end, after a write that failed; so none may fail for want of space.
+    """
+    with path.open("r+b") as file:
+        size = os.fstat(file.fileno()).st_size
+        if num_bytes + RESERVE_BYTES > size:
+            os.posix_fallocate(file.fileno(), size, num_bytes + RESERVE_BYTES - size)
+
+
+def _layout_bytes(capture: Capture) -> int:
+    """What `_create_layout` writes, beyond structures of fixed size."""
+    documents = sum(len(_json(value)) for value in (capture.setup, capture.experiment, capture.info))
+    return documents + (capture.frame.samples.nbytes if capture.frame is not None else 0) + (len(capture.nodes) << 16)
+
+
 def _create_node(group: h5py.Group, node: NodeCapture) -> None:
     channels = node.limits.num_rx
     for key, value in {
@@ -306,6 +370,7 @@ def _create_node(group: h5py.Group, node: NodeCapture) -> None:
         node.settings.tx_gain_db,
         node.settings.rx_gain_db,
     )
+    group["attempts"] = np.array([node.attempts], dtype=np.uint32)
     group.create_dataset("captures", data=np.array([segment], dtype=SEGMENT_TABLE), maxshape=(None,), chunks=(16,))
 
 
@@ -314,19 +379,15 @@ def _read(path: Path, file: h5py.File) -> Capture:
     if layout != LAYOUT:
         raise CaptureError(f"{path}: layout {layout}; this version reads {LAYOUT}")
     size = path.stat().st_size
-    frame = None
-    if "frame" in file:
-        group = file["frame"]
-        _fits(path, group["samples"], size)
-        samples = group["samples"][()]
-        if _digest(samples) != bytes(group.attrs["isac:blake2b"]):
-            raise CaptureError(f"{path}: frame: samples differ from their hash")
-        frame = Frame(samples, group["pilot_power"][()], group["data_power"][()])
+    tx_names = json.loads(_text(file, "isac:tx_names"))
+    if not isinstance(tx_names, list) or not all(isinstance(name, str) for name in tx_names):
+        raise CaptureError(f"{path}: isac:tx_names: {str(tx_names)[:60]}; must be a list of names")
+    frame = _read_frame(path, file["frame"], len(tx_names), size) if "frame" in file else None
     if len(file["nodes"]) > MAX_NODES:
         raise CaptureError(f"{path}: {len(file['nodes'])} nodes; at most {MAX_NODES}")
     return Capture(
         condition=_text(file, "isac:condition"),
-        tx_names=tuple(json.loads(_text(file, "isac:tx_names"))),
+        tx_names=tuple(tx_names),
         frame=frame,
         nodes=tuple(_read_node(path, name, group, size) for name, group in file["nodes"].items()),
         setup=_document(path, file["setup"], size),
@@ -334,6 +395,26 @@ def _read(path: Path, file: h5py.File) -> Capture:
         simulated=bool(file.attrs["isac:simulated"]),
         info=_document(path, file["info"], size),
     )
+
+
+def _read_frame(path: Path, group: h5py.Group, num_tx: int, file_size: int) -> Frame:
+    frame_len = group["samples"].size // max(num_tx, 1)
+    for name, dtype, shape in (
+        ("samples", np.complex128, (num_tx, max(frame_len, 1))),
+        ("pilot_power", np.float64, (num_tx,)),
+        ("data_power", np.float64, (num_tx,)),
+    ):
+        dataset = group[name]
+        if dataset.dtype != dtype or dataset.shape != shape:
+            raise CaptureError(
+                f"{path}: frame/{name}: {dataset.dtype} {dataset.shape}; must be {np.dtype(dtype)} {shape}, a row for "
+                f"each of the {num_tx} names in isac:tx_names"
+            )
+        _fits(path, dataset, file_size)
+    samples = group["samples"][()]
+    if _digest(samples) != bytes(group.attrs["isac:blake2b"]):
+        raise CaptureError(f"{path}: frame: samples differ from their hash")
+    return Frame(samples, group["pilot_power"][()], group["data_power"][()])
 
 
 def _read_node(path: Path, name: str, group: h5py.Group, file_size: int) -> NodeCapture:
@@ -345,6 +426,11 @@ def _read_node(path: Path, name: str, group: h5py.Group, file_size: int) -> Node
         raise CaptureError(f"{path}: nodes/{name}/chunks: unexpected columns {chunks.dtype.names}")
     for dataset in (iq, chunks):
         _fits(path, dataset, file_size)
+    attempts = 1  # where the first files of this layout say nothing
+    if "attempts" in group:
+        if group["attempts"].shape != (1,) or group["attempts"].dtype != np.uint32:
+            raise CaptureError(f"{path}: nodes/{name}/attempts: {group['attempts'].shape}; must be one uint32")
+        attempts = int(group["attempts"][0])
     noise = json.loads(_text(group, "isac:noise_var"))
     return NodeCapture(
         name=name,
@@ -353,6 +439,7 @@ def _read_node(path: Path, name: str, group: h5py.Group, file_size: int) -> Node
         limits=limits,
         chunks=chunks[()],
         noise_var=None if noise is None else Estimate.model_validate(noise),
+        attempts=attempts,
     )
 
 

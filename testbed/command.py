@@ -1,5 +1,6 @@
 """What both command lines share: one line per failure, exit codes, and signals that unwind."""
 
+import contextlib
 import signal
 import sys
 from types import FrameType
@@ -27,9 +28,12 @@ def new_app(name: str, description: str) -> typer.Typer:
 def run_app(app: typer.Typer) -> NoReturn:
     """Run a command line and exit: 0 done, 1 failed in one line, 2 wrong usage, 130 interrupted.
 
-    SIGTERM unwinds like Ctrl-C, so that every `finally` mutes.
+    SIGTERM, and SIGHUP of a closed terminal, unwind like Ctrl-C, so that every `finally` mutes. Under nohup, which has
+    SIGHUP ignored, it stays ignored.
     """
-    signal.signal(signal.SIGTERM, _interrupt)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, _interrupt)
     try:
         code = app(standalone_mode=False)
     except IsacError as exc:
@@ -39,20 +43,29 @@ def run_app(app: typer.Typer) -> NoReturn:
     except BrokenPipeError:
         sys.stderr.close()  # whoever read our output is gone; no complaint about it
         sys.exit(EXIT_FAILURE)
+    except OSError as exc:
+        # a safety net: what is foreseen says where and what to do
+        fail(f"{exc.filename}: {exc.strerror}" if exc.filename and exc.strerror else str(exc), EXIT_FAILURE)
     except Exception as exc:
         show = getattr(exc, "show", None)  # click's usage errors print themselves
         if show is None:
             raise
         show()
         sys.exit(EXIT_USAGE)
+    if code == EXIT_INTERRUPTED:  # what typer makes of a KeyboardInterrupt
+        fail("interrupted", EXIT_INTERRUPTED)
     sys.exit(code if isinstance(code, int) else 0)
 
 
 def fail(message: str, code: int) -> NoReturn:
     """End with one line on standard error."""
-    print(f"error: {' '.join(message.split())}", file=sys.stderr)
+    with contextlib.suppress(OSError):  # after SIGHUP there may be no terminal to print on
+        print(f"error: {' '.join(message.split())}", file=sys.stderr)
     sys.exit(code)
 
 
 def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
+    # a closed terminal may send SIGHUP twice, by the kernel and by the shell; the second must not cut the muting short
+    for repeated in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(repeated, signal.SIG_IGN)
     raise KeyboardInterrupt

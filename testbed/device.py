@@ -3,6 +3,7 @@
 They stand below captures and radios alike: a capture stores them, a radio makes them.
 """
 
+import math
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, Self
 
@@ -30,7 +31,7 @@ class Settings:
 
     @classmethod
     def from_dict(cls, data: Any) -> Self:
-        """Inverse of `to_dict`; raises RadioError on missing, foreign or non-numeric entries."""
+        """Inverse of `to_dict`; raises RadioError on missing or foreign entries and on anything but finite numbers."""
         return _from_dict(cls, data)
 
 
@@ -124,7 +125,8 @@ def raw_to_complex(raw: NDArray[np.int16], full_scale: int) -> NDArray[np.comple
 
 
 def _rounded(value: float, step: float) -> float:
-    return round(value / step) * step if step > 0 and np.isfinite(value) else value
+    steps = value / step if step > 0 else math.nan
+    return round(steps) * step if math.isfinite(steps) else value  # what is not finite fails the range check
 
 
 def _from_dict(cls: Any, data: Any) -> Any:
@@ -135,5 +137,18 @@ def _from_dict(cls: Any, data: Any) -> Any:
     for key, value in data.items():
         kind = fields[key].type
         if not isinstance(value, kinds[kind]) or (isinstance(value, bool) and kind is not bool):
-            raise RadioError(f"{cls.__name__}.{key}: the radio sent {value!r}, not {kind.__name__}; versions differ?")
+            raise RadioError(
+                f"{cls.__name__}.{key}: the radio sent {repr(value)[:60]}, not {kind.__name__}; versions differ?"
+            )
+        if kind is float and not _is_finite(value):
+            raise RadioError(
+                f"{cls.__name__}.{key}: the radio sent {repr(value)[:60]}; must be a finite number of double precision"
+            )
     return cls(**{key: fields[key].type(value) for key, value in data.items()})
+
+
+def _is_finite(value: float) -> bool:
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # a whole number of more than 308 digits
+        return False

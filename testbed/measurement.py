@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field, ValidationError
 
 from testbed.config import StrictModel
@@ -57,11 +58,16 @@ class MeasurementFile(StrictModel):
 
 
 MAX_FILE_BYTES = 100_000_000
+NOISE_BLOCK_SAMPLES = 1 << 20  # per channel; squares of a whole capture would take twice its memory
 
 
 def save_measurements(path: Path, measurements: MeasurementFile) -> None:
-    """Write as JSON; floats keep every bit."""
-    path.write_text(json.dumps(measurements.model_dump(mode="json"), indent=1) + "\n", encoding="utf-8")
+    """Write as JSON; floats keep every bit. CaptureError in one line when the file cannot be written."""
+    text = json.dumps(measurements.model_dump(mode="json"), indent=1) + "\n"
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as exc:
+        raise CaptureError(f"{path}: cannot be written ({exc.strerror or exc}); choose another directory") from exc
 
 
 def load_measurements(path: Path) -> MeasurementFile:
@@ -76,10 +82,28 @@ def load_measurements(path: Path) -> MeasurementFile:
         raise CaptureError(f"{path}: not a measurement file ({exc.error_count()} faults); measure again") from exc
 
 
-def mean_power(samples: np.ndarray) -> Estimate:
-    """E|w|^2 of complex Gaussian samples of any shape: value, its standard error value/sqrt(n), n."""
-    value = float(np.mean(np.abs(samples) ** 2, dtype=np.float64))
-    return Estimate(value=value, stderr=value / np.sqrt(samples.size), count=samples.size)
+def noise_estimate(raw: NDArray[np.int16], lsb: float) -> Estimate:
+    """E|w|^2 per complex sample in milliwatt from a muted capture.
+
+    value = mean(I^2 + Q^2) lsb^2, with standard error value / sqrt(count): |w|^2 of a complex Gaussian is exponential.
+
+    Args:
+        raw: integers, shape (num_rx, n, 2).
+        lsb: sqrt(milliwatt) of one raw count.
+
+    Raises:
+        ValueError: no samples.
+    """
+    count = raw.shape[0] * raw.shape[1]
+    if count == 0:
+        raise ValueError(f"raw: found shape {raw.shape}; must hold at least one sample")
+    total = 0
+    for at in range(0, raw.shape[1], NOISE_BLOCK_SAMPLES):
+        # exact: 2^30, the largest square of an int16, fits in int32
+        squares = np.square(raw[:, at : at + NOISE_BLOCK_SAMPLES], dtype=np.int32)
+        total += int(np.sum(squares, dtype=np.int64))
+    value = total / count * lsb**2
+    return Estimate(value=value, stderr=value / np.sqrt(count), count=count)
 
 
 def pool(estimates: list[Estimate]) -> Estimate:

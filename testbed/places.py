@@ -19,7 +19,10 @@ class Place(StrictModel):
 
 
 def check_places(tables: Mapping[str, Sequence[Place]]) -> None:
-    """ValueError, with the dotted key, unless names differ within each table and all positions have one dimension."""
+    """ValueError, with the dotted key, unless names differ within each table, and places in all tables together.
+
+    Places differ when they do so to the millimetre: no path gain is defined at distance zero.
+    """
     for table, places in tables.items():
         names = [place.name for place in places]
         for i, name in enumerate(names):
@@ -27,6 +30,15 @@ def check_places(tables: Mapping[str, Sequence[Place]]) -> None:
                 raise ValueError(f"{table}[{i}].name: '{name}' stands twice; names must differ")
     if len({len(place.position_m) for places in tables.values() for place in places}) > 1:
         raise ValueError("position_m: some have 2 coordinates, some 3; use one kind throughout")
+    taken: dict[tuple[float, ...], str] = {}
+    for table, places in tables.items():
+        for i, place in enumerate(places):
+            where = tuple(round(x, 3) for x in place.position_m)
+            if where in taken:
+                raise ValueError(
+                    f"{table}[{i}].position_m: {place.name} stands where {taken[where]} is; places must differ"
+                )
+            taken[where] = f"{table}[{i}] {place.name}"
 
 
 def distance_m(a: Place, b: Place) -> float:

@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from testbed.capture import CHUNK_TABLE, Capture, CaptureWriter, NodeCapture, load
-from testbed.device import Reception, Settings
+from testbed.device import Settings
 from testbed.errors import RadioError, SampleLoss
 from testbed.experiment.config import Experiment
 from testbed.measurement import Estimate
@@ -37,16 +36,33 @@ class Transmission:
 
 @contextlib.contextmanager
 def open_radios(experiment: Experiment, emulator_endpoint: str | None) -> Iterator[list[Radio]]:
-    """The experiment's radios in node order; closed, and therefore muted, on every exit."""
-    with contextlib.ExitStack() as stack:
-        radios: list[Radio] = []
+    """The experiment's radios in node order; closed, and therefore muted, on every exit.
+
+    Raises:
+        RadioError: at the end, naming the radios that did not answer while being muted and may still transmit.
+    """
+    radios: list[Radio] = []
+    try:
         for node in experiment.nodes:
             endpoint = emulator_endpoint if node.radio == "emulator" else node.radio
             assert endpoint is not None, "the experiment's own check demands an emulator table"
-            radio = RemoteRadio(endpoint, node.name)
-            stack.callback(radio.close)
-            radios.append(radio)
+            radios.append(RemoteRadio(endpoint, node.name))
         yield radios
+    finally:
+        loud = [radio.name for radio in reversed(radios) if not _closed(radio)]
+        if loud:
+            raise RadioError(
+                f"{', '.join(loud)}: did not answer while being muted and may still transmit; switch them off by hand"
+            )
+
+
+def _closed(radio: Radio) -> bool:
+    try:
+        radio.close()
+    except RadioError as exc:
+        log.debug("%s: %s", radio.name, exc)
+        return False
+    return True
 
 
 def mute(radios: Sequence[Radio], experiment: Experiment, rx_gain_db: dict[str, float]) -> Transmission:
@@ -106,7 +122,7 @@ def acquire(
         info: further plain data for the file.
 
     Raises:
-        SampleLoss: a node lost samples in every attempt; the attempts are logged and counted in `info`.
+        SampleLoss: a node lost samples in every attempt; the attempts are logged, and counted in the file.
     """
     nodes = tuple(
         NodeCapture(
@@ -163,37 +179,29 @@ def plan_receivers(radios: Sequence[Radio], experiment: Experiment, loudest: Fra
     return gains
 
 
-def noise_estimate(raw: NDArray[np.int16], lsb: float) -> Estimate:
-    """E|w|^2 per complex sample in milliwatt from a muted capture."""
-    count = raw.shape[0] * raw.shape[1]
-    value = float(np.mean(np.square(raw, dtype=np.float64))) * 2 * lsb**2
-    return Estimate(value=value, stderr=value / np.sqrt(count), count=count)
-
-
 def _store(writer: CaptureWriter, radio: Radio, num_samples: int) -> None:
-    stored = 0
-    previous: Reception | None = None
+    """Receive and write, block by block; a loss starts the node's recording again, so that what is kept is whole."""
+    for attempt in range(1, MAX_ATTEMPTS + 1):
+        try:
+            return _store_once(writer, radio, num_samples)
+        except SampleLoss as exc:
+            if attempt == MAX_ATTEMPTS:
+                raise
+            log.warning("attempt %d of %d: %s", attempt, MAX_ATTEMPTS, exc)
+            writer.restart(radio.name)
+
+
+def _store_once(writer: CaptureWriter, radio: Radio, num_samples: int) -> None:
+    stored, follows = 0, None
     while stored < num_samples:
-        block = _receive(radio, min(BLOCK_SAMPLES, num_samples - stored))
-        if previous is not None and (block.epoch, block.start) != (
-            previous.epoch,
-            previous.start + previous.num_samples,
-        ):
+        block = radio.receive(min(BLOCK_SAMPLES, num_samples - stored))
+        if follows not in (None, (block.epoch, block.start)):
             raise SampleLoss(
                 f"{radio.name}: reception at sample {block.start} does not follow the one before; lower the sample rate"
             )
         writer.write(radio.name, block)
         stored += block.num_samples
-        previous = block
-
-
-def _receive(radio: Radio, num_samples: int) -> Reception:
-    for attempt in range(1, MAX_ATTEMPTS):
-        try:
-            return radio.receive(num_samples)
-        except SampleLoss as exc:
-            log.warning("attempt %d of %d: %s", attempt, MAX_ATTEMPTS, exc)
-    return radio.receive(num_samples)
+        follows = (block.epoch, block.start + block.num_samples)
 
 
 def _settings(experiment: Experiment, tx_gain_db: float, rx_gain_db: float) -> Settings:

@@ -14,15 +14,18 @@ from testbed.device import Limits
 from testbed.errors import SettingOutOfRange
 from testbed.experiment.config import Experiment
 from testbed.places import distance_m
-from testbed.radio.gains import plan_receive_gain, realise
+from testbed.radio.gains import MIN_NOISE_LSB, plan_receive_gain, realise
 from testbed.sensing.model import Path, cell_paths, nuisance_paths, projection_basis, time_columns
 from testbed.theory.link import direct_gain, echo_gain
 from testbed.theory.marcum import detection_probability_series, glrt_threshold_series
 from testbed.units import SPEED_OF_LIGHT_MPS, db, si_bytes, thermal_noise_dbm, undb
 from testbed.waveform.frame import Frame
+from testbed.waveform.shift import rms_bandwidth
 
 NOISE_PEAK_SIGMA = 4.5  # of a rail: exceeded about once in 150,000 samples
-MIN_NOISE_LSB_DB = -0.5  # noise per rail against 1 LSB
+MIN_RESIDUAL = 3  # complex degrees of freedom: the F statistic has a variance from there on
+BYTES_PER_RAW_SAMPLE = 4  # two 16-bit integers
+BYTES_WHILE_JUDGED = 28  # complex64, a copy of it in double precision, and observations
 EMULATED_SAMPLES_PER_S = 10e6  # order of magnitude of capture and detection over the emulator on one core
 
 
@@ -46,10 +49,14 @@ class CellBudget:
 class Budget:
     """The budget of a run; `faults` forbid it, `notes` do not."""
 
+    frame_len: int
+    peak_to_average_db: tuple[float, ...]  # per node, of a rail
+    rms_bandwidth: tuple[float, ...]  # per node, cycles per sample
     powers_dbm: tuple[float, ...]
     cells: tuple[CellBudget, ...]
     num_samples: int
     disk_bytes: int
+    memory_bytes: int  # of the largest capture, while it is judged
     duration_s: float
     faults: tuple[str, ...]
     notes: tuple[str, ...]
@@ -57,8 +64,8 @@ class Budget:
     def summary(self) -> str:
         """One line: samples, disk, time."""
         return (
-            f"{self.num_samples / 1e6:.1f} M samples, {si_bytes(self.disk_bytes)} on disk, about "
-            f"{max(self.duration_s, 1):.0f} s"
+            f"{self.num_samples / 1e6:.1f} M samples, {si_bytes(self.disk_bytes)} on disk, "
+            f"{si_bytes(self.memory_bytes)} of memory for the largest capture, about {max(self.duration_s, 1):.0f} s"
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -120,7 +127,26 @@ def link_budget(experiment: Experiment, limits: Limits | None = None) -> Budget:
     if all(p < 0.05 or p > 0.95 for cell in cells for p in cell.pod):
         notes.append("no predicted PoD lies between 0.05 and 0.95: the curve will not be tested; shift the power axis")
     rate = EMULATED_SAMPLES_PER_S if limits.simulated else experiment.waveform.numerology.sample_rate_hz
-    return Budget(powers, tuple(cells), num_samples, 4 * num_samples, num_samples / rate, tuple(faults), tuple(notes))
+    return Budget(
+        frame_len=unit.frame_len,
+        peak_to_average_db=tuple(db(float(ratio)) for ratio in unit.peak_to_average),
+        rms_bandwidth=tuple(float(beta) for beta in rms_bandwidth(unit.samples)),
+        powers_dbm=powers,
+        cells=tuple(cells),
+        num_samples=num_samples,
+        disk_bytes=BYTES_PER_RAW_SAMPLE * num_samples,
+        memory_bytes=_memory_bytes(experiment),
+        duration_s=num_samples / rate,
+        faults=tuple(faults),
+        notes=tuple(notes),
+    )
+
+
+def _memory_bytes(experiment: Experiment) -> int:
+    """All nodes' integers, and one node's samples as complex numbers twice over while they are folded and cut."""
+    longest = max(experiment.samples_per_capture, experiment.muted_samples)
+    judged = BYTES_WHILE_JUDGED * experiment.samples_per_capture
+    return len(experiment.nodes) * BYTES_PER_RAW_SAMPLE * longest + judged
 
 
 def _cell(
@@ -149,7 +175,7 @@ def _cell(
             f"{cell.node}: clipping: the peak at {max(experiment.power.axis_dbm):g} dBm is {peak_dbfs:.1f} dB above "
             f"full scale at rx_gain_db {rx_gain_db:g}; lower rx_gain_db or power, or raise the isolation"
         )
-    if db(noise_lsb**2) < MIN_NOISE_LSB_DB:
+    if noise_lsb < MIN_NOISE_LSB:
         faults.append(
             f"{cell.node}: noise is {noise_lsb:.2f} LSB rms per rail at rx_gain_db {rx_gain_db:g}; at least 1 is "
             f"needed for rounding to act as noise; raise rx_gain_db"
@@ -159,6 +185,12 @@ def _cell(
         power = sum(float(np.mean(np.abs(arrived[path]) ** 2)) for path in paths)
         return db(power / undb(noise_dbm)) if power > 0 else float("-inf")
 
+    num_residual = experiment.detection.observations.num_observations(numerology) - len(wanted) - len(nuisance)
+    if num_residual < MIN_RESIDUAL:
+        faults.append(
+            f"detection.observations: N - r - Q = {num_residual} at {cell.node}; the F test needs at least "
+            f"{MIN_RESIDUAL}; observe more symbols"
+        )
     noise_var = undb(noise_dbm) + (full_scale / limits.rx_full_scale) ** 2 / 6
     lam = _unit_noncentrality(experiment, wanted, nuisance, gains, unit, offsets) / noise_var
     rank = len(wanted)

@@ -8,11 +8,12 @@ import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from testbed.errors import ConfigError, RadioUnavailable
+from testbed.errors import ConfigError, RadioError, RadioUnavailable
 
 START_TIMEOUT_S = 30.0
 TRUTH_TIMEOUT_S = 300.0
 STOP_TIMEOUT_S = 5.0
+LAST_WORDS_TIMEOUT_S = 0.5  # a connection is seen to close a little before its process has ended
 
 
 @contextlib.contextmanager
@@ -25,6 +26,7 @@ def emulator(scene: str, seed: int | None, log: Path) -> Iterator[str]:
     Raises:
         ConfigError: the scene cannot be used; the child's own line.
         RadioUnavailable: the child does not start.
+        RadioError: as the block raised it; if the child has ended, with the last line of its log.
     """
     command = [sys.executable, "-m", "sim", "emulate", scene, "--endpoint", "tcp://127.0.0.1:0", "--until-stdin-closes"]
     if seed is not None:
@@ -39,7 +41,13 @@ def emulator(scene: str, seed: int | None, log: Path) -> Iterator[str]:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 child.wait(STOP_TIMEOUT_S)
             raise ConfigError(_last_line(log) or f"emulator: did not start within {START_TIMEOUT_S:g} s; see {log}")
-        yield line.removeprefix("listening on ")
+        try:
+            yield line.removeprefix("listening on ")
+        except RadioError as exc:
+            words = _last_words(child, log)
+            if not words:
+                raise
+            raise type(exc)(f"{exc}; the emulator's last words: {words}") from exc
     finally:
         _stop(child)
 
@@ -85,13 +93,24 @@ def _last_line(log: Path) -> str:
     return lines[-1].removeprefix("error: ") if lines else ""
 
 
+def _last_words(child: "subprocess.Popen[bytes]", log: Path) -> str:
+    """Last line of the log of a child that has ended; nothing while it runs."""
+    try:
+        child.wait(LAST_WORDS_TIMEOUT_S)
+    except subprocess.TimeoutExpired:
+        return ""
+    return _last_line(log)
+
+
 def _stop(child: "subprocess.Popen[bytes]") -> None:
-    for pipe in (child.stdin, child.stdout):
-        if pipe is not None:
-            with contextlib.suppress(OSError):
-                pipe.close()
+    if child.stdin is not None:
+        with contextlib.suppress(OSError):
+            child.stdin.close()
     try:
         child.wait(STOP_TIMEOUT_S if child.stdin is not None else 0)
     except subprocess.TimeoutExpired:
         child.kill()
         child.wait()
+    if child.stdout is not None:
+        # last: closing waits for the thread that reads a line, and that for the child
+        child.stdout.close()

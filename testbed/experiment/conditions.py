@@ -1,9 +1,10 @@
 """Conditions of the world that the operator sets: no radio's business.
 
-On the emulator a condition is one request on the wire; on air the operator is asked to move the targets.
+On simulated air a condition is one request on the wire; on air the operator is asked to move the targets.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
 
 from testbed.errors import IsacError
 from testbed.radio.remote import WireClient
@@ -11,19 +12,39 @@ from testbed.radio.remote import WireClient
 Ask = Callable[[str], bool]
 
 
-class EmulatorConditions:
-    """Switches the targets of an emulated scene."""
-
-    def __init__(self, endpoint: str, timeout_s: float = 10.0) -> None:
-        self._client = WireClient(endpoint, timeout_s)
+class Conditions(Protocol):
+    """Something that can put the world into a condition."""
 
     def set(self, condition: str) -> None:
         """Set 'all', 'empty' or 'without:<name>'."""
-        self._client.request({"op": "condition", "condition": condition})
+
+    def describe(self) -> dict[str, Any]:
+        """What a capture should keep of the world: the seed of simulated noise."""
+
+    def close(self) -> None:
+        """Release."""
+
+
+class SimulatedConditions:
+    """Switches the targets of emulated scenes, one per server."""
+
+    def __init__(self, endpoints: Sequence[str], timeout_s: float = 10.0) -> None:
+        self._clients = [WireClient(endpoint, timeout_s) for endpoint in endpoints]
+
+    def set(self, condition: str) -> None:
+        """Set the condition on every server."""
+        for client in self._clients:
+            client.request({"op": "condition", "condition": condition})
+
+    def describe(self) -> dict[str, Any]:
+        """The seed of the noise as every server reports it."""
+        seeds = [client.request({"op": "status"}).get("seed") for client in self._clients]
+        return {"emulator_seed": seeds[0] if len(set(seeds)) == 1 else seeds}
 
     def close(self) -> None:
         """Disconnect."""
-        self._client.close()
+        for client in self._clients:
+            client.close()
 
 
 class OperatorConditions:
@@ -40,6 +61,10 @@ class OperatorConditions:
         }.get(condition, f"take target {condition.removeprefix('without:')} out of its cell, the others in theirs")
         if not self._ask(f"condition '{condition}': {wish}, then confirm"):
             raise IsacError(f"condition '{condition}': not confirmed; the run ends here, its captures are kept")
+
+    def describe(self) -> dict[str, Any]:
+        """Nothing: the air has no seed."""
+        return {}
 
     def close(self) -> None:
         """Nothing to release."""

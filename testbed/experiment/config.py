@@ -67,7 +67,7 @@ class DetectionTable(StrictModel):
     """The test and its level."""
 
     pfa: float = Field(gt=0, lt=1)
-    statistic: Literal["known_noise", "cfar"] = "known_noise"
+    statistic: Literal["known_noise", "cfar"] | None = None  # of the verdict; none: known_noise if emulated, else cfar
     observations: Observations
 
 
@@ -121,11 +121,16 @@ class Experiment(StrictModel):
                 f"detection.observations: end at sample {last} of a frame of {self.waveform.frame_len}; symbols are "
                 f"0..{self.waveform.num_symbols - 1}"
             )
-        if self.emulator is None and any(node.radio == "emulator" for node in self.nodes):
-            raise ValueError("nodes: radio = 'emulator' needs an [emulator] table that names a scene")
         for i, node in enumerate(self.nodes):
             if node.radio != "emulator" and not node.radio.startswith("tcp://"):
                 raise ValueError(f"nodes[{i}].radio: found '{node.radio}'; must be 'emulator' or tcp://HOST:PORT")
+        emulated = [node.name for node in self.nodes if node.radio == "emulator"]
+        if self.emulator is None and emulated:
+            raise ValueError("nodes: radio = 'emulator' needs an [emulator] table that names a scene")
+        if self.emulator is not None and len(emulated) < len(self.nodes):
+            raise ValueError(
+                "nodes: with an [emulator] table every radio must be 'emulator'; remove the table to use other servers"
+            )
         if not self.shared_reference:
             raise ValueError("shared_reference: false is not supported; nodes must share one reference clock")
         return self
@@ -145,6 +150,11 @@ class Experiment(StrictModel):
         return tuple(node.name for node in self.nodes)
 
     @property
+    def statistic(self) -> Literal["known_noise", "cfar"]:
+        """The test that decides: on air the floor with transmitters on is not the muted one, so F is the default."""
+        return self.detection.statistic or ("cfar" if self.emulator is None else "known_noise")
+
+    @property
     def conditions(self) -> tuple[str, ...]:
         """Conditions captured at every power: H1 for all, then H0 of every cell."""
         return ("all", *(f"without:{cell.name}" for cell in self.cells))
@@ -157,7 +167,8 @@ class Experiment(StrictModel):
     @property
     def muted_samples(self) -> int:
         """Samples per node of the muted capture: its error must not show in the pooled H0 statistic."""
-        frames = len(self.power.axis_dbm) * self.capture.num_frames
+        cells_per_node = max(sum(cell.node == node.name for cell in self.cells) for node in self.nodes)
+        frames = len(self.power.axis_dbm) * self.capture.num_frames * cells_per_node  # share a node's estimate
         needed = MUTED_SAMPLES_PER_FRAME_AND_NODE * len(self.nodes) * frames
         return max(needed, self.capture.min_muted_samples)
 

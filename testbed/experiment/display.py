@@ -17,6 +17,9 @@ if TYPE_CHECKING:  # results need HDF5, which `isac check` does without
 
 def print_budget(budget: Budget, model: Experiment) -> None:
     """The link budget as tables."""
+    ratios = ", ".join(f"{ratio_db:.1f}" for ratio_db in budget.peak_to_average_db)
+    bandwidths = ", ".join(f"{beta:.3f}" for beta in budget.rms_bandwidth)
+    print(f"frame of {budget.frame_len} samples; peak-to-average {ratios} dB; rms bandwidth {bandwidths} cycles/sample")
     print(f"at {max(budget.powers_dbm):g} dBm per node, from the experiment's assumptions:")
     print("cell  node   noise dBm  noise LSB  self INR dB  direct INR dB  echo SNR dB  peak dBFS")
     for row in budget.cells:
@@ -63,7 +66,7 @@ class Display:
             disable=not self._console.is_terminal,
         )
         self._task = self._bar.add_task("starting", total=total_samples(model), rate="")
-        self._statistic = model.detection.statistic
+        self._statistic = model.statistic
         self._header = True
 
     def __enter__(self) -> "Display":

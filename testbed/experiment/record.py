@@ -65,26 +65,66 @@ class RunDirectory:
 
     @classmethod
     def create(cls, path: Path, experiment: Experiment, *, overwrite: bool) -> "RunDirectory":
-        """Make a new run directory; `overwrite` replaces an earlier run, and nothing but a run."""
-        if path.exists():
-            if not path.is_dir():
-                raise ConfigError(f"{path}: is a file; give a directory for the run")
-            is_run = (path / MARKER).is_file()
-            if any(path.iterdir()) and not (overwrite and is_run):
-                hint = "pass --overwrite to replace it" if is_run else "it is no run; choose another directory"
-                raise ConfigError(f"{path}: exists and is not empty; {hint}")
-            shutil.rmtree(path)
+        """Make a new run directory. `overwrite` sets an earlier run aside as `<path>.old`, and nothing but a run.
+
+        Raises:
+            ConfigError: the path is taken or cannot be written.
+        """
         run = cls(path)
-        run.captures.mkdir(parents=True)
-        document = experiment.model_dump(mode="json", exclude_none=True)
-        if experiment.emulator is not None and Path(experiment.emulator.scene).is_absolute():
-            scene = run.path / "scene" / Path(experiment.emulator.scene).name
-            scene.parent.mkdir()
-            # copied unread: the world's business, but the run must be repeatable where it lies
-            shutil.copyfile(experiment.emulator.scene, scene)
-            document["emulator"]["scene"] = f"scene/{scene.name}"
-        run.experiment.write_text(tomli_w.dumps(document), encoding="utf-8")
+        scene = _scene_to_copy(experiment)
+        try:
+            run._make_room(overwrite)
+            run.captures.mkdir(parents=True)
+            document = experiment.model_dump(mode="json", exclude_none=True)
+            if scene is not None:
+                # copied unread: the world's business, but the run must be repeatable where it lies
+                name, content = scene
+                (path / "scene").mkdir()
+                (path / "scene" / name).write_bytes(content)
+                document["emulator"]["scene"] = f"scene/{name}"
+            run.experiment.write_text(tomli_w.dumps(document), encoding="utf-8")
+        except OSError as exc:
+            raise ConfigError(f"{path}: cannot be made a run directory ({exc.strerror or exc})") from exc
         return run
+
+    def _make_room(self, overwrite: bool) -> None:
+        path = self.path
+        if not path.exists():
+            return
+        if not path.is_dir():
+            raise ConfigError(f"{path}: is a file; give a directory for the run")
+        if not any(path.iterdir()):
+            path.rmdir()
+            return
+        is_run = (path / MARKER).is_file()
+        if not (overwrite and is_run):
+            hint = "pass --overwrite to replace it" if is_run else "it is no run; choose another directory"
+            raise ConfigError(f"{path}: exists and is not empty; {hint}")
+        if self._aside.exists():
+            raise ConfigError(f"{self._aside}: an earlier run set aside; move or remove it first")
+        path.rename(self._aside)
+
+    @property
+    def _aside(self) -> Path:
+        """Where the run that this one replaces waits until this one is finished."""
+        return self.path.with_name(self.path.name + ".old")
+
+    def finish(self) -> None:
+        """The run is complete: the one it replaces may go."""
+        if self._aside.exists():
+            shutil.rmtree(self._aside)
+
+    def leave(self) -> str:
+        """After a failure: keep a run with captures, else remove it and put back what it was to replace; says which."""
+        kept = len(list(self.captures.glob("*.h5")))
+        if kept:
+            aside = f"; the run it was to replace is in {self._aside}" if self._aside.exists() else ""
+            return f"{kept} captures are whole in {self.path}{aside}"
+        shutil.rmtree(self.path)
+        if self._aside.exists():
+            self._aside.rename(self.path)
+            return f"nothing was captured; {self.path} is the earlier run again"
+        return "nothing was captured"
 
     @classmethod
     def open(cls, path: Path) -> "RunDirectory":
@@ -123,14 +163,6 @@ class RunDirectory:
         except OSError as exc:
             raise CaptureError(f"{self.detections}: cannot be read ({exc}); did the run end early?") from exc
 
-    def leave(self) -> str:
-        """After a failure: remove a run without captures, keep any other; says which."""
-        kept = len(list(self.captures.glob("*.h5")))
-        if kept == 0:
-            shutil.rmtree(self.path)
-            return "nothing was captured"
-        return f"{kept} captures are whole in {self.path}"
-
     def write_results(self, results: dict[str, Any]) -> None:
         """Write results.json."""
         self.results.write_text(json.dumps(results, indent=1, allow_nan=False) + "\n", encoding="utf-8")
@@ -143,11 +175,26 @@ def _is_finished(file: h5py.File, point: str) -> bool:
     return bool(cells) and all("derivative_paths" in file.get(f"{point}/without:{c}/{c}", file).attrs for c in cells)
 
 
+def _scene_to_copy(experiment: Experiment) -> tuple[str, bytes] | None:
+    """Name and content of the scene file an experiment names; None for a packaged scene."""
+    if experiment.emulator is None or not Path(experiment.emulator.scene).is_absolute():
+        return None
+    path = Path(experiment.emulator.scene)
+    try:
+        return path.name, path.read_bytes()
+    except OSError as exc:
+        raise ConfigError(f"emulator.scene: {path.name} cannot be read ({exc.strerror or exc})") from exc
+
+
 def write_detection(path: Path, key: str, detection: Detection) -> None:
     """Append a detection to a detections file; the file is closed, and whole, after each."""
     if detection.known_noise is None or detection.noise_var is None:
         raise CaptureError(f"{detection.node}: the capture holds no noise variance; capture 'muted' first")
-    with h5py.File(path, "a") as file:
+    try:
+        file = h5py.File(path, "a")
+    except OSError as exc:
+        raise CaptureError(f"{path}: cannot be written; is it a detections file, in a directory that exists?") from exc
+    with file:
         if key in file:
             del file[key]
         group = file.create_group(key)

@@ -1,20 +1,19 @@
 """From stored detections to points and verdicts: everything a report says, recomputed from the run's files."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from testbed.experiment.config import Experiment
+from testbed.experiment.law import STATISTICS, Law, Statistic
 from testbed.experiment.record import RunDirectory, StoredDetection
 from testbed.measurement import Estimate, Measurement, MeasurementFile, load_measurements, pool
-from testbed.theory import consistency, detection
+from testbed.theory import consistency
 
-Statistic = Literal["known_noise", "cfar"]
 Curve = Literal["truth", "measured"]
-STATISTICS: tuple[Statistic, ...] = ("known_noise", "cfar")
 
 
 @dataclass(frozen=True)
@@ -79,32 +78,28 @@ def gather(run: RunDirectory, experiment: Experiment, num_points: int) -> Result
     )
     verdicts = {}
     for statistic in STATISTICS:
-        survival = np.concatenate([h0_survival(stored, statistic) for row in h0 for stored in row])
-        chosen = [p for p in points if p.statistic == statistic]
-        flat = [stored for row in h1 for stored in row]
-        for curve in ("truth", "measured") if truth else ("measured",):
-            judged = _pod_points(chosen, flat, statistic, curve, pfa)
-            verdicts[f"{statistic}/{curve}"] = consistency.judge(judged, survival, experiment.verdict.level)
-    deciding = f"{experiment.detection.statistic}/{'truth' if truth else 'measured'}"
-    return Results(points, verdicts, deciding, _noise([*h1, *h0]), num_points)
+        survival = np.concatenate([Law.of(stored, statistic).survival(stored) for row in h0 for stored in row])
+        rows = [p for p in points if p.statistic == statistic]
+        pairs = list(zip(rows, (stored for row in h1 for stored in row), strict=True))
+        known = [(p, stored) for p, stored in pairs if p.pod_truth is not None]
+        curves: list[tuple[Curve, list[tuple[Point, StoredDetection]]]] = [("measured", pairs)]
+        if known:
+            curves.insert(0, ("truth", known))
+        for curve, chosen in curves:
+            judged = _pod_points(chosen, statistic, curve, pfa)
+            verdict = consistency.judge(judged, survival, experiment.verdict.level)
+            if len(chosen) < len(pairs):
+                verdict = replace(verdict, notes=(*verdict.notes, _without_truth(len(pairs) - len(chosen))))
+            verdicts[f"{statistic}/{curve}"] = verdict
+    decides: Curve = "truth" if f"{experiment.statistic}/truth" in verdicts else "measured"
+    return Results(points, verdicts, f"{experiment.statistic}/{decides}", _noise([*h1, *h0]), num_points)
 
 
-def threshold(stored: StoredDetection, statistic: Statistic, pfa: float) -> float:
-    """Detection threshold of a statistic as stored."""
-    if statistic == "known_noise":
-        return float(detection.glrt_threshold(pfa, stored.rank))
-    return float(detection.cfar_threshold(pfa, stored.rank, stored.num_observations, stored.num_nuisance))
-
-
-def h0_survival(stored: StoredDetection, statistic: Statistic) -> NDArray[np.float64]:
-    """Survival function of each H0 statistic under its own law: uniform if the law holds."""
-    law = (
-        detection.h0_law(stored.rank)
-        if statistic == "known_noise"
-        else detection.cfar_h0_law(stored.rank, stored.num_observations, stored.num_nuisance)
+def _without_truth(count: int) -> str:
+    return (
+        f"{count} points are not judged on the truth curve: their captures needed derivative columns, or lost a degree "
+        f"of freedom, which the truth file does not know of"
     )
-    survival: NDArray[np.float64] = law.sf(getattr(stored, statistic))
-    return survival
 
 
 def point(
@@ -117,16 +112,13 @@ def point(
 ) -> Point:
     """One row of the PoD table."""
     values: NDArray[np.float64] = getattr(stored, statistic)
-    count = int(np.count_nonzero(values >= threshold(stored, statistic, pfa)))
+    law = Law.of(stored, statistic)
+    count = int(np.count_nonzero(values >= law.threshold(pfa)))
     low, high = consistency.wilson_interval(count, values.size)
-    if statistic == "known_noise":
-        lam, stderr = consistency.noncentrality_estimate(values, stored.rank)
-    else:
-        lam, stderr = consistency.cfar_noncentrality_estimate(
-            values, stored.rank, stored.num_observations, stored.num_nuisance
-        )
-    curve = _curve(stored, statistic, pfa)
-    true_lam = truth.noncentrality[stored.cell].value if truth else None
+    lam = law.noncentrality(values)
+    # another D or rank than the truth file's has another noncentrality
+    comparable = truth is not None and not stored.derivative_paths and truth.rank[stored.cell] == stored.rank
+    true_lam = truth.noncentrality[stored.cell].value if truth is not None and comparable else None
     return Point(
         point=index,
         power_dbm=power_dbm,
@@ -138,26 +130,22 @@ def point(
         pod=count / values.size,
         pod_low=float(low),
         pod_high=float(high),
-        noncentrality=Estimate(value=float(lam), stderr=float(stderr), count=values.size),
-        pod_measured=curve(max(float(lam), 0.0)),
+        noncentrality=lam,
+        pod_measured=float(law.pod(lam.value, pfa)),
         noncentrality_truth=true_lam,
-        pod_truth=None if true_lam is None else curve(true_lam),
+        pod_truth=None if true_lam is None else float(law.pod(true_lam, pfa)),
     )
 
 
 def measurement(experiment: Experiment, power: Sequence[float], detections: Sequence[StoredDetection]) -> Measurement:
     """What the H1 captures of one power say of the network."""
-    lam = {d.cell: consistency.noncentrality_estimate(d.known_noise, d.rank) for d in detections}
     return Measurement(
         origin="measured",
         node_names=experiment.node_names,
         power=tuple(power),
         noise_var={d.node: d.noise_var for d in detections},
         residual_noise_var={d.node: d.residual_noise_var for d in detections},
-        noncentrality={
-            d.cell: Estimate(value=float(lam[d.cell][0]), stderr=float(lam[d.cell][1]), count=d.known_noise.size)
-            for d in detections
-        },
+        noncentrality={d.cell: Law.of(d, "known_noise").noncentrality(d.known_noise) for d in detections},
         rank={d.cell: d.rank for d in detections},
     )
 
@@ -167,16 +155,10 @@ def measurements(experiment: Experiment, points: Sequence[Measurement]) -> Measu
     return MeasurementFile(experiment_sha256=experiment.sha256, points=tuple(points))
 
 
-def _curve(stored: StoredDetection, statistic: Statistic, pfa: float) -> Callable[[float], float]:
-    if statistic == "known_noise":
-        return lambda lam: float(detection.detection_probability(lam, stored.rank, pfa=pfa))
-    dof = (stored.rank, stored.num_observations, stored.num_nuisance)
-    return lambda lam: float(detection.cfar_detection_probability(lam, *dof, pfa=pfa))
-
-
 def _pod_points(
-    points: Sequence[Point], stored: Sequence[StoredDetection], statistic: Statistic, curve: str, pfa: float
+    pairs: Sequence[tuple[Point, StoredDetection]], statistic: Statistic, curve: Curve, pfa: float
 ) -> consistency.PodPoints:
+    points = [p for p, _ in pairs]
     trials = np.array([p.num_frames for p in points])
     if curve == "truth":
         pod = np.array([p.pod_truth for p in points], dtype=np.float64)
@@ -184,19 +166,10 @@ def _pod_points(
     else:
         pod = np.array([p.pod_measured for p in points])
         variance = np.array(
-            [_measured_variance(p, s, statistic, pfa) for p, s in zip(points, stored, strict=True)], dtype=np.float64
+            [Law.of(s, statistic).pod_variance(p.noncentrality.value, pfa, p.num_frames) for p, s in pairs]
         )
     detections = np.array([p.num_detections for p in points])
     return consistency.PodPoints(detections, trials, np.clip(pod, 0.0, 1.0), variance)
-
-
-def _measured_variance(point: Point, stored: StoredDetection, statistic: Statistic, pfa: float) -> float:
-    lam = max(point.noncentrality.value, 0.0)
-    limit = threshold(stored, statistic, pfa)
-    if statistic == "known_noise":
-        return float(consistency.pod_variance_measured(lam, stored.rank, limit, point.num_frames))
-    dof = (stored.rank, stored.num_observations, stored.num_nuisance)
-    return float(consistency.cfar_pod_variance_measured(lam, *dof, limit, point.num_frames))
 
 
 def _noise(rows: Sequence[Sequence[StoredDetection]]) -> dict[str, dict[str, Estimate]]:

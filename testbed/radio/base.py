@@ -24,8 +24,8 @@ class Radio(Protocol):
     * `configure` takes wanted settings and returns the realised ones: rounded is returned rounded, unattainable raises
       `SettingOutOfRange` and changes nothing.
     * `mute` stops transmitting. It may be called in any state, twice, and ends within the radio's timeout.
-    * `close` mutes, then releases the radio; it may be called twice. Afterwards every other call raises
-      `RadioUnavailable`.
+    * `close` mutes, then releases the radio, also if muting fails, which raises; it may be called twice. Afterwards
+      every other call raises `RadioUnavailable`.
     """
 
     @property

@@ -14,6 +14,7 @@ from testbed.errors import SettingOutOfRange
 from testbed.units import db, undb
 
 TX_BACKOFF_DB = 0.5  # the largest rail stays this far below full scale
+MIN_NOISE_LSB = 0.9  # rms per rail; with less, rounding is no longer noise (wanted: 1, the CoMP preset's value)
 RX_BACKOFF_DB = 3.0  # the peak of the strongest sum stays this far below full scale (ARCHITECTURE section 4)
 
 
@@ -109,8 +110,7 @@ def plan_receive_gain(peak: float, noise_rms_lsb: float, rx_gain_db: float, limi
     gain_db = rx_gain_db + min(room_db, wanted_db)
     gain_db = float(np.clip(np.floor(gain_db / step + 1e-9) * step, limits.rx_gain_min_db, limits.rx_gain_max_db))
     noise_db = db(noise_rms_lsb**2) + gain_db - rx_gain_db
-    # half a step of grace: the preset sits at 1 LSB
-    if noise_db < -step / 2:
+    if noise_db < db(MIN_NOISE_LSB**2):
         raise SettingOutOfRange(
             f"rx_gain_db: {gain_db:g} dB keeps the peak {RX_BACKOFF_DB:g} dB below full scale but puts the noise "
             f"{-noise_db:.1f} dB below 1 LSB rms; reduce the transmit power or the leakage"

@@ -31,6 +31,7 @@ class WireClient:
         self.endpoint = endpoint
         self.timeout_s = timeout_s
         self._seq = itertools.count(1)
+        self._lost = False
         self._socket: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.DEALER)
         self._socket.setsockopt(zmq.LINGER, 0)
         self._socket.setsockopt(zmq.MAXMSGSIZE, MAX_MESSAGE_BYTES)
@@ -49,6 +50,8 @@ class WireClient:
         """Send a request and return its sequence number for `collect`."""
         if self._socket.closed:
             raise RadioUnavailable(f"{self.endpoint}: this connection was closed")
+        if self._lost:
+            raise self._server_ended()
         seq = next(self._seq)
         self._socket.send_multipart(pack({**header, "seq": seq}, samples), copy=False)
         return seq
@@ -73,11 +76,15 @@ class WireClient:
                 return header, samples
             if self._monitor in ready:
                 recv_monitor_message(self._monitor)
-                raise RadioUnavailable(f"{self.endpoint}: the server ended or closed the connection; start it again")
+                self._lost = True  # whoever answers there next knows nothing of this session
+                raise self._server_ended()
             if not ready:
                 raise RadioTimeout(
                     f"{self.endpoint}: no answer within {self.timeout_s:g} s; check that a server runs there"
                 )
+
+    def _server_ended(self) -> RadioUnavailable:
+        return RadioUnavailable(f"{self.endpoint}: the server ended or closed the connection; start it again")
 
     def close(self) -> None:
         """Close the connection; may be called twice."""
@@ -159,12 +166,13 @@ class RemoteRadio:
         self._client.request({"op": "mute", "node": self._name})
 
     def close(self) -> None:
-        """Mute and disconnect; a server that is gone has no transmitter left to mute, which is logged."""
+        """Mute and disconnect. A server that is gone has nothing left to mute; one that does not answer raises."""
         try:
             self.mute()
-        except RadioError as exc:
-            log.debug("%s: not muted on close: %s", self._name, exc)
-        self._client.close()
+        except RadioUnavailable as exc:
+            log.debug("%s: %s", self._name, exc)
+        finally:
+            self._client.close()
 
 
 def _whole(header: dict[str, Any], key: str) -> int:

@@ -18,7 +18,7 @@ from testbed.errors import ConfigError, RadioError
 VERSION = 1
 MAX_MESSAGE_BYTES = 64 << 20  # also given to ZMQ_MAXMSGSIZE: a longer message closes its connection
 MAX_HEADER_BYTES = 1 << 16
-MAX_RECEIVE_SAMPLES = 1 << 22  # per request and channel; clients ask in smaller blocks
+MAX_RECEIVE_SAMPLES = 1 << 18  # per request and channel, a megabyte of ci16; clients ask for half of it
 DTYPES: dict[str, np.dtype[Any]] = {"ci16": np.dtype("<i2"), "cf32": np.dtype("<c8")}
 
 

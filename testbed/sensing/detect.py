@@ -10,14 +10,24 @@ from testbed.capture import Capture, NodeCapture
 from testbed.config import StrictModel, validate
 from testbed.errors import CaptureError, ConfigError
 from testbed.measurement import Estimate
-from testbed.sensing.glrt import glrt
-from testbed.sensing.model import MIN_KAPPA, Path, Survey, cell_paths, nuisance_paths, time_columns, visibility
+from testbed.sensing.glrt import Glrt, glrt
+from testbed.sensing.model import (
+    MIN_KAPPA,
+    Path,
+    Survey,
+    cell_paths,
+    nuisance_paths,
+    projection_basis,
+    time_columns,
+    visibility,
+)
 from testbed.sensing.sync import Sync, synchronise
 from testbed.waveform.numerology import Numerology
 from testbed.waveform.observations import Observations
 
 MAX_LEAK = 0.02  # noncentrality a path may leave under H0 before it gets a derivative column (SIGNAL_CHAIN section 2c)
 SIGNIFICANT_STDERR = 5.0
+MIN_RESIDUAL = 3  # complex degrees of freedom: the variance of F, which the verdict uses, is infinite with 2
 
 
 class SensingSetup(StrictModel):
@@ -65,7 +75,7 @@ def detect(capture: Capture, cell_name: str) -> Detection:
     """Run both tests for one cell on the node that judges it.
 
     Raises:
-        CaptureError: the capture lacks the cell, its node or a transmitter the survey names.
+        CaptureError: the capture lacks the cell, its node or a transmitter the survey names, or observes too little.
         SyncError: no frame found.
     """
     setup = sensing_setup(capture)
@@ -86,17 +96,15 @@ def detect(capture: Capture, cell_name: str) -> Detection:
     rate = setup.numerology.sample_rate_hz
     wanted, nuisance = cell_paths(setup.survey, cell, rate), nuisance_paths(setup.survey, cell, rate)
     samples = node.samples[0]
-    sync = synchronise(samples, frames, (*wanted, *nuisance), rx, name=node.name)
+    sync = synchronise(samples, frames, (*wanted, *nuisance), rx, name=node.name, names=setup.survey.node_names)
     y = aligned_observations(samples, sync, frames.shape[1], setup)
     X = columns(wanted, frames, sync.offset_samples, setup)
     D = columns(nuisance, frames, sync.offset_samples, setup)
-    noise_var = node.noise_var.value if node.noise_var else node.lsb**2
-    slopes = leaking_slopes(X, D, wanted, nuisance, frames, sync, setup, noise_var)
+    test, residual = _f_test(y, X, D)
+    slopes = leaking_slopes(X, D, wanted, nuisance, frames, sync, setup, residual)
     if slopes:
         D = np.concatenate([D, columns(slopes, frames, sync.offset_samples, setup, derivative=True)], axis=1)
-
-    test = glrt(y, X, None, D)
-    residual = float(np.mean(test.residual)) / test.num_residual
+        test, residual = _f_test(y, X, D)
     count = y.shape[0] * test.num_residual
     names = setup.survey.node_names
     kappa = visibility(X, D)
@@ -116,6 +124,19 @@ def detect(capture: Capture, cell_name: str) -> Detection:
         derivative_paths=tuple(path.label(names) for path in slopes),
         warnings=(*_clipping_warnings(node), *_visibility_warnings(X, D, kappa, wanted, nuisance, names)),
     )
+
+
+def _f_test(y: NDArray[np.complex128], X: NDArray[np.complex128], D: NDArray[np.complex128]) -> tuple[Glrt, float]:
+    """The test of unknown noise, and the noise variance of its residual."""
+    num_observations, rank, num_nuisance = X.shape[0], projection_basis(X).shape[1], projection_basis(D).shape[1]
+    left = num_observations - rank - num_nuisance
+    if left < MIN_RESIDUAL:
+        raise CaptureError(
+            f"observations: N - r - Q = {num_observations} - {rank} - {num_nuisance} leaves "
+            f"{left if left > 0 else 'nothing'} for the F test; at least {MIN_RESIDUAL} needed; observe more symbols"
+        )
+    test = glrt(y, X, None, D)
+    return test, float(np.mean(test.residual)) / test.num_residual
 
 
 def aligned_observations(
@@ -154,7 +175,8 @@ def leaking_slopes(
 
     The folded frame is fitted with the derivative column of every strong path beside all paths. A coefficient c says
     how far the path's response departs from a delayed copy, to first order; it leaves lam0 = 2 ||P_{X|D} c d'||^2 /
-    sigma2 under H0. Significant ones above MAX_LEAK count.
+    sigma2 under H0. Significant ones above MAX_LEAK count. The noise variance is that of the residual, which is
+    there without a muted capture.
     """
     strong = [path for path in nuisance if path.kind in ("self", "direct") and np.any(frames[path.tx] != 0)]
     offsets = np.nan_to_num(sync.offset_samples)

@@ -1,8 +1,10 @@
 """Time: the start of the frame, and the sub-sample offset of every transmitter, by a joint fit over ALL paths.
 
-A receiver folds its capture at the frame period and correlates with one node's whole frame: integer start. Then the
-offsets t_l maximise ||P_B(t) ybar||^2 over the whole folded frame, B holding every surveyed path with delays tied to
-the geometry (SIGNAL_CHAIN section 2). Stopping at a parabola or at the self column alone breaks the false-alarm rate.
+A receiver folds its capture at the frame period and correlates with every node's whole frame. Arrivals are found by
+successive cancellation, the clearest first: a well-isolated receiver hears the others louder than itself, and so is
+found on what they leave. Then the offsets t_l maximise ||P_B(t) ybar||^2 over the whole folded frame, B holding every
+surveyed path with delays tied to the geometry (SIGNAL_CHAIN section 2). Stopping at a parabola or at the self column
+alone breaks the false-alarm rate.
 """
 
 from collections.abc import Sequence
@@ -16,6 +18,7 @@ from testbed.sensing.model import Path, projection_basis, time_columns
 from testbed.waveform.shift import cyclic_shift
 
 MIN_PEAK_SIGMA = 8.0  # a noise-only correlation of 1e5 lags exceeds 8 sigma with probability 1e-9
+MIN_FIRST = 0.1  # of the strongest arrival's amplitude: a weaker one before it is no first path but a filter's tail
 _GRID = 8  # steps per sample of the starting search
 _TOLERANCE_STDERR = 1e-3  # of a step, in standard errors of the offset
 _MAX_STEPS, _MAX_HALVINGS = 60, 20
@@ -29,8 +32,7 @@ class Sync:
     offset_samples: NDArray[np.float64]  # per node, frame start after `start`; NaN for silent nodes, shape (num_nodes,)
     stderr_samples: NDArray[np.float64]  # of the offsets, shape (num_nodes,)
     folded: NDArray[np.complex128]  # mean frame after `start`, shape (frame_len,)
-    gain: NDArray[np.complex128]  # joint fit of every path on the folded frame, shape (K,); 0 for silent nodes
-    peak_sigma: float  # correlation peak over its noise
+    peak_sigma: float  # correlation peak of the reference over its noise, the clearer nodes projected out
     num_frames: int  # folded
 
 
@@ -50,6 +52,7 @@ def synchronise(
     reference: int,
     *,
     name: str = "receiver",
+    names: Sequence[str] | None = None,
 ) -> Sync:
     """Find start and offsets.
 
@@ -59,66 +62,137 @@ def synchronise(
         paths: every surveyed path to the receiver, those of the cell under test included.
         reference: node whose frame defines the start: the receiver itself, or its serving node.
         name: of the receiver, for messages.
+        names: of the nodes, for messages.
 
     Raises:
-        SyncError: too few samples, a silent reference, or no correlation peak.
+        SyncError: too few samples, a silent reference, or no correlation peak of a node that transmits.
     """
-    frame_len = frames.shape[1]
+    num_nodes, frame_len = frames.shape
     active = np.flatnonzero(np.any(frames != 0, axis=1))
     if samples.size < frame_len:
         raise SyncError(f"{name}: {samples.size} samples hold no frame of {frame_len}; capture more")
     if reference not in active:
         raise SyncError(f"{name}: the node it synchronises on is silent; give it power")
-    num_frames = samples.size // frame_len
     folded = fold(samples, frame_len)
-    start, peak_sigma = _peak(folded, frames[reference])
-    if peak_sigma < MIN_PEAK_SIGMA:
-        level = 10 * np.log10(np.mean(np.abs(samples) ** 2) + 1e-300)
-        raise SyncError(
-            f"{name}: no frame found in {samples.size} samples (peak {peak_sigma:.1f} sigma, need {MIN_PEAK_SIGMA:g}); "
-            f"raise rx_gain_db or power (input is {level:.0f} dBm) or check the antenna"
-        )
-    aligned = np.roll(folded, -start)
+    found = _arrivals(folded, frames, active)
+    missing = [int(node) for node in active if found.peak_sigma[node] < MIN_PEAK_SIGMA]
+    if missing:
+        raise SyncError(f"{name}: {_not_found(missing, found, samples, paths, names)}")
     used = [path for path in paths if path.tx in active]
-    offsets = _starting_offsets(aligned, frames, used, reference, active)
-    fit = _refine(aligned, frames, used, offsets, active)
-    gain = np.zeros(len(paths), dtype=np.complex128)
-    gain[[k for k, path in enumerate(paths) if path.tx in active]] = fit.gain
+    first = np.array([min((p.delay_samples for p in used if p.tx == node), default=0.0) for node in range(num_nodes)])
+    model, late = _Model(folded, frames, used, active), np.zeros(num_nodes)
+    fit = _refine(model, found.arrival - first)
+    for node, excess in _late_arrivals(found, frames, used, first):
+        late[node], kept = excess, late[node]
+        trial = _refine(model, found.arrival - late - first)
+        if trial.cost < fit.cost:
+            fit = trial
+        else:
+            late[node] = kept
+    start = int(found.lag[reference] - np.round(late[reference])) % frame_len
     # frames repeat: an offset is known modulo the frame
-    wrapped = fit.offsets - frame_len * np.round(fit.offsets / frame_len)
-    return Sync(start, wrapped, fit.stderr, aligned, gain, peak_sigma, num_frames)
+    offsets = fit.offsets - start - frame_len * np.round((fit.offsets - start) / frame_len)
+    peak_sigma = float(found.peak_sigma[reference])
+    return Sync(start, offsets, fit.stderr, np.roll(folded, -start), peak_sigma, samples.size // frame_len)
 
 
-def _peak(folded: NDArray[np.complex128], frame: NDArray[np.complex128]) -> tuple[int, float]:
-    """Lag of the largest correlation, and its size over the Rayleigh sigma of all lags (median based)."""
-    magnitude = np.abs(np.fft.ifft(np.fft.fft(folded) * np.conj(np.fft.fft(frame))))
-    lag = int(np.argmax(magnitude))
-    sigma = float(np.median(magnitude)) / np.sqrt(2 * np.log(2))
-    return lag, float(magnitude[lag] / sigma) if sigma > 0 else np.inf
+@dataclass(frozen=True)
+class _Found:
+    """The strongest arrival of every node."""
+
+    lag: NDArray[np.int64]  # shape (num_nodes,)
+    arrival: NDArray[np.float64]  # lag and a fraction on the grid; NaN where there is none, shape (num_nodes,)
+    peak: NDArray[np.float64]  # correlation, shape (num_nodes,)
+    peak_sigma: NDArray[np.float64]  # correlation over its noise; 0 where none was looked for, shape (num_nodes,)
+    rest: NDArray[np.complex128]  # what they leave of the folded frame, shape (frame_len,)
 
 
-def _starting_offsets(
-    aligned: NDArray[np.complex128],
-    frames: NDArray[np.complex128],
-    paths: Sequence[Path],
-    reference: int,
-    active: NDArray[np.int64],
-) -> NDArray[np.float64]:
-    """Offsets within a fraction of a sample: the reference first, then the others with it projected out."""
-    offsets = np.full(frames.shape[0], np.nan)
-    found = np.zeros((0, aligned.size), dtype=np.complex128)
-    for node in [reference, *(n for n in active if n != reference)]:
-        strongest = min((p.delay_samples for p in paths if p.tx == node), default=0.0)  # self or direct path
-        basis = projection_basis(found.T)
-        rest = aligned - basis @ (basis.conj().T @ aligned)
-        lag = 0 if node == reference else _peak(rest, frames[node])[0]
-        fine = lag + np.arange(-_GRID, _GRID + 1) / _GRID
+def _arrivals(folded: NDArray[np.complex128], frames: NDArray[np.complex128], active: NDArray[np.int64]) -> _Found:
+    """Greedy: of the nodes left take the one with the clearest peak, project it out, until all are out or none clear.
+
+    The noise of a peak is what is not yet projected out: receiver noise and the frames of the nodes left.
+    """
+    num_nodes = frames.shape[0]
+    lag, arrival = np.zeros(num_nodes, dtype=np.int64), np.full(num_nodes, np.nan)
+    peak, peak_sigma = np.zeros(num_nodes), np.zeros(num_nodes)
+    out = np.zeros((0, folded.size), dtype=np.complex128)
+    rest, left = folded, [int(node) for node in active]
+    while left:
+        magnitude, sigma = _correlation(rest, frames[left])
+        peak[left] = magnitude.max(axis=1)
+        peak_sigma[left] = np.divide(peak[left], sigma, out=np.zeros(len(left)), where=sigma > 0)
+        row = int(np.argmax(peak_sigma[left]))
+        node = left.pop(row)
+        if peak_sigma[node] < MIN_PEAK_SIGMA:
+            break  # nor are the others clear
+        lag[node] = np.argmax(magnitude[row])
+        fine = lag[node] + np.arange(-_GRID, _GRID + 1) / _GRID
         match = np.abs(cyclic_shift(frames[node], fine).conj() @ rest)
-        arrival = fine[int(np.argmax(match))]
-        offsets[node] = arrival - strongest
+        arrival[node] = fine[int(np.argmax(match))]
         # value, and neighbours half a sample off: takes the fraction left by the grid along
-        found = np.concatenate([found, cyclic_shift(frames[node], arrival + np.array([-0.5, 0.0, 0.5]))])
-    return offsets
+        out = np.concatenate([out, cyclic_shift(frames[node], arrival[node] + np.array([-0.5, 0.0, 0.5]))])
+        basis = projection_basis(out.T)
+        rest = folded - basis @ (basis.conj().T @ folded)
+    return _Found(lag, arrival, peak, peak_sigma, rest)
+
+
+def _correlation(
+    rest: NDArray[np.complex128], frames: NDArray[np.complex128]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Magnitude at every lag, shape (n, frame_len), and the Rayleigh sigma of all lags (median based), shape (n,)."""
+    magnitude = np.abs(np.fft.ifft(np.fft.fft(rest) * np.conj(np.fft.fft(frames))))
+    sigma: NDArray[np.float64] = np.median(magnitude, axis=1) / np.sqrt(2 * np.log(2))
+    return magnitude, sigma
+
+
+def _late_arrivals(
+    found: _Found, frames: NDArray[np.complex128], paths: Sequence[Path], first: NDArray[np.float64]
+) -> list[tuple[int, float]]:
+    """Nodes whose strongest arrival may be an echo, each with how far it may be behind the self or direct path.
+
+    Behind a good isolation, or an obstacle, an echo is stronger than the first path. Then the first path stands in what
+    the strongest arrivals leave, earlier by a surveyed difference; nothing else comes before it. The fit decides.
+    """
+    magnitude, sigma = _correlation(found.rest, frames)
+    least = np.maximum(MIN_PEAK_SIGMA * sigma, MIN_FIRST * found.peak)
+    late = []
+    for path in paths:
+        excess = path.delay_samples - first[path.tx]
+        near = (np.round(found.arrival[path.tx] - excess) + np.array([-1, 0, 1])).astype(int) % frames.shape[1]
+        if excess > 0 and magnitude[path.tx, near].max() > least[path.tx]:
+            late.append((path.tx, excess))
+    return late
+
+
+def _not_found(
+    missing: Sequence[int],
+    found: _Found,
+    samples: NDArray[np.complexfloating],
+    paths: Sequence[Path],
+    names: Sequence[str] | None,
+) -> str:
+    """What was found, what is needed, what to do."""
+    called = ", ".join(names[node] if names else f"node {node}" for node in missing)
+    own = {path.tx for path in paths if path.kind == "self"}
+    suspects = ["the antenna"]
+    suspects += ["the self isolation"] if own & set(missing) else []
+    suspects += ["what obstructs the direct path"] if set(missing) - own else []
+    level = 10 * np.log10(np.mean(np.abs(samples) ** 2) + 1e-300)
+    return (
+        f"no frame of {called} found in {samples.size} samples (peak {found.peak_sigma[missing].max():.1f} sigma, need "
+        f"{MIN_PEAK_SIGMA:g}); raise its power or rx_gain_db (input is {level:.0f} dBm), or check "
+        f"{', '.join(suspects[:-1])} and {suspects[-1]}"
+    )
+
+
+@dataclass(frozen=True)
+class _Model:
+    """What is fitted."""
+
+    folded: NDArray[np.complex128]  # ybar, shape (frame_len,)
+    frames: NDArray[np.complex128]  # shape (num_nodes, frame_len)
+    paths: Sequence[Path]  # of the active nodes
+    active: NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -127,58 +201,46 @@ class _Fit:
     cost: float  # ||(I - P_B) ybar||^2
     residual: NDArray[np.complex128]
     J: NDArray[np.complex128]  # Jacobian of the model, projected off B
-    gain: NDArray[np.complex128]
     stderr: NDArray[np.float64]
 
 
-def _refine(
-    aligned: NDArray[np.complex128],
-    frames: NDArray[np.complex128],
-    paths: Sequence[Path],
-    offsets: NDArray[np.float64],
-    active: NDArray[np.int64],
-) -> _Fit:
+def _refine(model: _Model, offsets: NDArray[np.float64]) -> _Fit:
     """Gauss-Newton on the variable projection ||(I - P_B(t)) ybar||^2, with step halving."""
-    fit = _linearise(aligned, frames, paths, offsets, active)
+    fit = _linearise(model, offsets)
     for _ in range(_MAX_STEPS):
         stacked = np.concatenate([fit.J.real, fit.J.imag])
         step = np.linalg.lstsq(stacked, np.concatenate([fit.residual.real, fit.residual.imag]), rcond=None)[0]
         step = np.clip(step, -0.25, 0.25)
         for _ in range(_MAX_HALVINGS):
             trial_offsets = fit.offsets.copy()
-            trial_offsets[active] += step
-            trial = _linearise(aligned, frames, paths, trial_offsets, active)
+            trial_offsets[model.active] += step
+            trial = _linearise(model, trial_offsets)
             if trial.cost <= fit.cost:
                 break
             step = step / 2
         else:
             return fit  # no descent left: the minimum to rounding
         fit = trial
-        if np.all(np.abs(step) < _TOLERANCE_STDERR * fit.stderr[active]):
+        if np.all(np.abs(step) < _TOLERANCE_STDERR * fit.stderr[model.active]):
             break
     return fit
 
 
-def _linearise(
-    aligned: NDArray[np.complex128],
-    frames: NDArray[np.complex128],
-    paths: Sequence[Path],
-    offsets: NDArray[np.float64],
-    active: NDArray[np.int64],
-) -> _Fit:
+def _linearise(model: _Model, offsets: NDArray[np.float64]) -> _Fit:
     """Residual and Jacobian after Kaufman: r = (I - P_B) ybar, J_l = (I - P_B) sum over paths of l of h_p b'_p."""
+    folded, frames, paths, active = model.folded, model.frames, model.paths, model.active
     B = time_columns(paths, frames, offsets).T
     Q, R = np.linalg.qr(B)
-    coordinates = Q.conj().T @ aligned
-    residual = aligned - Q @ coordinates
+    coordinates = Q.conj().T @ folded
+    residual = folded - Q @ coordinates
     gain: NDArray[np.complex128] = np.linalg.lstsq(R, coordinates, rcond=1e-10)[0].astype(np.complex128)
     slopes = time_columns(paths, frames, offsets, derivative=True).T * gain
     J = np.stack([slopes[:, [p.tx == node for p in paths]].sum(axis=1) for node in active], axis=1)
     J = J - Q @ (Q.conj().T @ J)
     cost = float(np.sum(np.abs(residual) ** 2))
-    freedom = 2 * (aligned.size - len(paths)) - active.size
+    freedom = 2 * (folded.size - len(paths)) - active.size
     sigma2 = 2 * cost / max(freedom, 1)  # E|w|^2 of a folded sample
     stderr = np.full(offsets.shape, np.nan)
     # Fisher information of offsets from complex data: 2 Re(J^H J) / sigma2
     stderr[active] = np.sqrt(np.diag(np.linalg.pinv((J.conj().T @ J).real)) * sigma2 / 2)
-    return _Fit(offsets, cost, residual, J, gain, stderr)
+    return _Fit(offsets, cost, residual, J, stderr)

@@ -15,6 +15,7 @@ from testbed.waveform.sequences import Modulation, comb, data_symbols, dft_cover
 
 # streams of the frame's random generator: (seed, stream, node)
 _PILOT_STREAM, _DATA_STREAM = 0, 1
+MAX_FRAME_LEN = 1 << 22  # samples: 0.2 s at 20 MS/s, 64 MiB per node in double precision
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,11 @@ class FrameDesign(StrictModel):
 
     @model_validator(mode="after")
     def _fits(self) -> "FrameDesign":
+        if self.frame_len > MAX_FRAME_LEN:
+            raise ValueError(
+                f"frame_len: found {self.frame_len} samples ({self.num_symbols} symbols of "
+                f"{self.numerology.symbol_len}); must be at most {MAX_FRAME_LEN}; use fewer symbols or less fft_size"
+            )
         if len(set(self.preamble_roots)) != len(self.preamble_roots) or not self.preamble_roots:
             raise ValueError(f"preamble_roots: found {list(self.preamble_roots)}; one different root per node")
         for root in self.preamble_roots:

@@ -1,13 +1,17 @@
 """The emulator's server meets what a port on a network meets: garbage, and goes on serving."""
 
 import json
+import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
 import zmq
 
-from testbed.radio.wire import MAX_MESSAGE_BYTES, pack, unpack
+from sim.emulator import Emulator
+from sim.scene import load_scene
+from testbed.radio.wire import MAX_MESSAGE_BYTES, MAX_RECEIVE_SAMPLES, pack, unpack
 from tests.emulator import SETTINGS, emulator_process, remote_radio, request
 
 pytestmark = pytest.mark.emulated
@@ -50,7 +54,14 @@ BAD = [
     (message(op="hello", node="nobody"), "nodes here: bs1, bs2, bs3"),
     (message(op="configure", node="bs1"), "versions differ"),
     (message(op="configure", node="bs1", settings={**SETTINGS.to_dict(), "tx_gain_db": "loud"}), "tx_gain_db"),
+    (message(op="configure", node="bs1", settings={**SETTINGS.to_dict(), "carrier_hz": 10**400}), "finite number"),
+    (message(op="configure", node="bs1", settings={**SETTINGS.to_dict(), "carrier_hz": float("nan")}), "finite number"),
+    (message(op="configure", node="bs1", settings={**SETTINGS.to_dict(), "rx_gain_db": float("inf")}), "finite number"),
+    (message(op="configure", node="bs1", settings={**SETTINGS.to_dict(), "tx_gain_db": 1e308}), "is outside"),
+    (message(op="configure", node="bs1", settings={**SETTINGS.to_dict(), "rx_gain_db": -1e308}), "is outside"),
     (message(op="receive", node="bs1", num_samples="many"), "whole number"),
+    (message(op="receive", node="bs1", num_samples=MAX_RECEIVE_SAMPLES + 1), "1..262144 per request"),
+    (message(op="receive", node="bs1", num_samples=0), "per request"),
     (message(op="receive", node="bs1", num_samples=True), "whole number"),
     (message(op="receive", node="bs1", num_samples=10**15), "per request"),
     (message(op="condition", condition="without:nobody"), "targets here: t1, t2, t3"),
@@ -66,6 +77,75 @@ def test_a_bad_message_gets_an_error_reply_that_says_why(endpoint: str, parts: l
     request(endpoint, op="configure", node="bs1", settings=SETTINGS.to_dict())
     reply = exchange(endpoint, parts)
     assert words in str(reply["error"])
+    assert request(endpoint, op="status")["ok"] == "status"
+
+
+@pytest.mark.parametrize("failure", [ZeroDivisionError("division by zero"), MemoryError(), OverflowError("inf")])
+def test_a_fault_of_the_emulator_is_answered_and_logged_and_the_next_message_served(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, failure: Exception
+) -> None:
+    emulator = Emulator(load_scene("comp"), "tcp://127.0.0.1:0")
+    socket: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.DEALER)
+    socket.setsockopt(zmq.LINGER, 0)
+    socket.connect(emulator.endpoint)
+
+    def fail(node: str) -> None:
+        raise failure
+
+    monkeypatch.setattr(emulator.world, "mute", fail)
+    try:
+        replies = []
+        for op in ("mute", "status"):
+            socket.send_multipart(message(op=op, node="bs1"))
+            emulator._answer_one()
+            assert socket.poll(10_000)
+            replies.append(unpack(socket.recv_multipart())[0])
+    finally:
+        socket.close()
+        emulator.close()
+
+    assert replies[0]["kind"] == "RadioError"
+    assert replies[0]["seq"] == 5
+    assert str(replies[0]["error"]).startswith(f"internal error of the emulator ({type(failure).__name__}")
+    assert "Traceback" in caplog.text
+    assert replies[1]["ok"] == "status"
+
+
+def resident_bytes(pid: int) -> int:
+    (line,) = [line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("VmRSS:")]
+    return int(line.split()[1]) * 1024
+
+
+def test_a_client_that_never_reads_cannot_grow_the_server() -> None:
+    with emulator_process() as (process, where):
+        request(where, op="configure", node="bs1", settings=SETTINGS.to_dict())
+        socket: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.DEALER)
+        socket.setsockopt(zmq.LINGER, 0)
+        socket.setsockopt(zmq.RCVHWM, 1)  # or this process would hold what the server does not
+        socket.connect(where)
+        asked = 120  # replies of a megabyte
+        try:
+            socket.send_multipart(message(op="receive", node="bs1", num_samples=MAX_RECEIVE_SAMPLES))
+            assert socket.poll(10_000)
+            before = resident_bytes(process.pid)
+            for _ in range(asked):
+                socket.send_multipart(message(op="receive", node="bs1", num_samples=MAX_RECEIVE_SAMPLES))
+            socket.send_multipart(message(op="condition", condition="empty"))
+            deadline = time.monotonic() + 60
+            while request(where, op="status")["condition"] != "empty":  # the last message was answered
+                assert time.monotonic() < deadline
+                time.sleep(0.05)
+            grown = resident_bytes(process.pid) - before
+        finally:
+            socket.close()
+        # 16 replies of a megabyte, and working memory
+        assert grown < 40e6
+
+
+def test_status_tells_the_seed_of_the_noise_in_use(endpoint: str) -> None:
+    assert request(endpoint, op="status")["seed"] == 1  # the scene's own
+    with emulator_process("comp", "--seed", str(2**64 - 1)) as (_, where):
+        assert request(where, op="status")["seed"] == 2**64 - 1
 
 
 def test_random_bytes_never_end_the_server(endpoint: str) -> None:

@@ -1,5 +1,8 @@
 """The contract of `testbed.radio.base.Radio`, sentence by sentence, against every radio present."""
 
+import signal
+import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
@@ -7,10 +10,17 @@ import numpy as np
 import pytest
 
 from testbed.device import Limits, Reception, Settings
-from testbed.errors import RadioUnavailable, SafetyRefused, SettingOutOfRange
+from testbed.errors import (
+    RadioError,
+    RadioTimeout,
+    RadioUnavailable,
+    SafetyRefused,
+    SampleLoss,
+    SettingOutOfRange,
+)
 from testbed.radio.base import Radio
 from testbed.radio.remote import RemoteRadio
-from tests.emulator import SETTINGS, emulator_process, request, tone
+from tests.emulator import SETTINGS, emulator_process, remote_radio, request, tone
 
 pytestmark = pytest.mark.emulated
 
@@ -42,6 +52,15 @@ def radio(open_radio: Open) -> Radio:
     made = open_radio()
     made.configure(SETTINGS)
     return made
+
+
+# Of the rms of two receptions of 64,000 samples each. Of pure noise the difference has a standard error of
+# sqrt(2) / (2 sqrt(64,000)) = 0.28 %. Here a tone stands 30 dB above the noise (bs1 of the CoMP scene: 15 - 10 - 6 - 60
+# = -61 dBm at the receiver, noise -92.6 dBm), which leaves 0.28 % sqrt(2 / 10^3.0) = 0.0125 %: this is 8 of them,
+# exceeded with probability 1e-15. The smallest step of a transmit gain, 0.25 dB, is 2.9 %.
+SAME_TONE = 0.001
+# of bs2: of another frequency and weak, so that the powers of both add and bs1's is what counts (27 dB below it)
+OTHER_TONE = tone(size=320, amplitude=0.1)
 
 
 def rms(reception: Reception) -> float:
@@ -109,7 +128,7 @@ def test_clipping_is_refused_and_what_was_on_the_air_stays(radio: Radio, peak: f
     bad[0, 3] = peak
     with pytest.raises(SafetyRefused, match="full scale"):
         radio.transmit(bad)
-    assert rms(radio.receive(64_000)) == pytest.approx(before, rel=0.02)  # 4 standard errors of 64,000 samples
+    assert rms(radio.receive(64_000)) == pytest.approx(before, rel=SAME_TONE)
 
 
 def test_full_scale_is_accepted(radio: Radio) -> None:
@@ -151,12 +170,72 @@ OUT_OF_RANGE = [
 
 @pytest.mark.parametrize(("attribute", "wanted"), OUT_OF_RANGE)
 def test_unattainable_settings_raise_with_the_limits_and_change_nothing(
-    radio: Radio, attribute: str, wanted: float
+    radio: Radio, emulator_endpoint: str, attribute: str, wanted: float
 ) -> None:
-    before = rms(radio.receive(20_000))
-    with pytest.raises(SettingOutOfRange, match=rf"bs1\.{attribute}: .* is outside"):
-        radio.configure(replace(SETTINGS, **{attribute: wanted}))
-    assert rms(radio.receive(20_000)) == pytest.approx(before, rel=0.04)
+    radio.transmit(tone(amplitude=0.5))
+    # a second node keeps sending: with another carrier or sample rate this one would refuse to hear it
+    with remote_radio(emulator_endpoint, "bs2") as other:
+        other.transmit(OTHER_TONE)
+        before = radio.receive(64_000)
+        with pytest.raises(SettingOutOfRange, match=rf"bs1\.{attribute}: .* is outside"):
+            radio.configure(replace(SETTINGS, **{attribute: wanted}))
+        after = radio.receive(64_000)
+    assert rms(after) == pytest.approx(rms(before), rel=SAME_TONE)
+    assert (after.epoch, after.start) == (before.epoch, before.start + 64_000)
+
+
+# attribute, value: what the tone, the second node or the epoch must give away
+CHANGES = [("tx_gain_db", -10.25), ("rx_gain_db", 39.0), ("carrier_hz", 3.6e9), ("sample_rate_hz", 21e6)]
+
+
+@pytest.mark.parametrize(("attribute", "value"), CHANGES)
+def test_a_changed_setting_would_be_seen_by_this_very_check(
+    radio: Radio, emulator_endpoint: str, attribute: str, value: float
+) -> None:
+    radio.transmit(tone(amplitude=0.5))
+    with remote_radio(emulator_endpoint, "bs2") as other:
+        other.transmit(OTHER_TONE)
+        before = radio.receive(64_000)
+        radio.configure(replace(SETTINGS, **{attribute: value}))
+        if attribute in ("carrier_hz", "sample_rate_hz"):
+            with pytest.raises(RadioError, match="all need the same"):
+                radio.receive(64_000)
+        elif attribute == "tx_gain_db":
+            assert rms(radio.receive(64_000)) / rms(before) == pytest.approx(10 ** (-0.25 / 20), rel=0.005)
+        else:
+            assert rms(radio.receive(64_000)) / rms(before) == pytest.approx(10 ** (-1 / 20), rel=0.005)
+
+
+def test_samples_of_two_epochs_are_sample_loss_and_never_one_reception(radio: Radio, emulator_endpoint: str) -> None:
+    # 40 MS take the emulator seconds; meanwhile another client changes what is on the air
+    with remote_radio(emulator_endpoint, "bs2") as other:
+        disturber = threading.Timer(0.3, other.transmit, args=[tone()])
+        disturber.start()
+        with pytest.raises(SampleLoss, match="does not follow"):
+            radio.receive(40_000_000)
+        disturber.join()
+    assert radio.receive(1000).num_samples == 1000
+
+
+def test_a_radio_that_does_not_answer_is_a_timeout_and_mute_ends_within_it() -> None:
+    timeout_s = 1.0
+    with emulator_process() as (process, endpoint):
+        stopped = RemoteRadio(endpoint, "bs1", timeout_s=timeout_s)
+        stopped.configure(SETTINGS)
+        stopped.transmit(tone())
+        process.send_signal(signal.SIGSTOP)
+        try:
+            for call in (lambda: stopped.receive(1000), stopped.mute):
+                began = time.monotonic()
+                with pytest.raises(RadioTimeout, match="no answer within 1 s"):
+                    call()
+                assert timeout_s * 0.9 < time.monotonic() - began < timeout_s + 1.0
+        finally:
+            process.send_signal(signal.SIGCONT)
+        # it goes on where it stopped: the mute that timed out was heard, late replies are not taken for new ones
+        assert stopped.receive(1000).num_samples == 1000
+        assert request(endpoint, op="status")["transmitting"]["bs1"] is False  # type: ignore[index]
+        stopped.close()
 
 
 def test_receive_gain_moves_the_noise_by_its_own_decibels(radio: Radio) -> None:

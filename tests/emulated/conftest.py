@@ -25,4 +25,4 @@ def comp_run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     """9 powers x 3 base stations x 2000 frames x (H1, H0), the preset's seeds."""
     experiment = comp_experiment()
     directory = RunDirectory.create(tmp_path_factory.mktemp("runs") / "comp", experiment, overwrite=False)
-    return Run(directory, experiment, run(experiment, directory, lambda progress: None, lambda question: False))
+    return Run(directory, experiment, run(directory, lambda progress: None, lambda question: False))

@@ -9,9 +9,11 @@ import tomli_w
 from sim.scene import Clutter, Scene
 from testbed.config import validate
 from testbed.experiment.config import Experiment
+from testbed.experiment.law import STATISTICS, Law, Statistic
 from testbed.experiment.loop import run
 from testbed.experiment.record import RunDirectory
-from testbed.experiment.results import STATISTICS, Statistic, h0_survival
+from testbed.experiment.report.page import write_report
+from testbed.experiment.results import gather
 from testbed.sensing import detect
 from testbed.theory import consistency
 from tests.emulated.conftest import Run
@@ -31,7 +33,7 @@ def run_scene(folder: Path, scene: Scene, isolation_db: float, num_frames: int) 
     data["nodes"] = [node | {"self_isolation_db": isolation_db} for node in data["nodes"]]
     experiment = validate(data, Experiment, "spike")
     directory = RunDirectory.create(folder / "run", experiment, overwrite=False)
-    run(experiment, directory, lambda progress: None, lambda question: False)
+    run(directory, lambda progress: None, lambda question: False)
     return directory, experiment
 
 
@@ -49,7 +51,7 @@ def h0_verdict(directory: RunDirectory, cells: list[str], statistic: Statistic) 
     """Verdict on the pooled H0 statistic alone, at level 1e-3."""
     stored = [directory.detection(0, f"without:{cell}", cell) for cell in cells]
     nothing = consistency.PodPoints(*(np.zeros(0) for _ in range(4)))
-    return consistency.judge(nothing, np.concatenate([h0_survival(s, statistic) for s in stored]), level=1e-3)
+    return consistency.judge(nothing, np.concatenate([Law.of(s, statistic).survival(s) for s in stored]), level=1e-3)
 
 
 @pytest.mark.parametrize("isolation_db", [37.0, 36.0])
@@ -64,13 +66,22 @@ def test_the_h0_law_holds_with_the_self_path_50_db_above_the_noise(tmp_path: Pat
 
 
 def test_a_leakage_that_is_no_clean_tap_gets_a_derivative_column_and_holds_the_law(tmp_path: Path) -> None:
-    directory, _ = run_scene(tmp_path, scene_with_fence(), 60.0, num_frames=8000)
+    directory, experiment = run_scene(tmp_path, scene_with_fence(), 60.0, num_frames=8000)
     stored = directory.detection(0, "without:t1", "t1")
     assert stored.derivative_paths == ("self bs1",)
     assert stored.num_nuisance == 13
     for statistic in STATISTICS:
         verdict = h0_verdict(directory, ["t1"], statistic)
         assert verdict.consistent, (statistic, verdict)
+    # what the truth file knows nothing of is judged on the measured curve
+    results = gather(directory, experiment, 1)
+    by_cell = {p.cell: p for p in results.points if p.statistic == "known_noise"}
+    assert by_cell["t1"].pod_truth is None
+    assert by_cell["t2"].pod_truth is not None
+    # three points at level 1e-3
+    assert consistency.hochberg_rejects([p for p in results.verdict.p_values.values() if p is not None], 1e-3) is False
+    assert "derivative" in " ".join(results.verdict.notes)
+    assert "derivative" in write_report(directory, experiment, results).read_text(encoding="utf-8")
 
 
 def test_the_reference_scene_needs_no_derivative_column(comp_run: Run) -> None:

@@ -148,9 +148,13 @@ def test_detecting_again_on_stored_captures_gives_bit_for_bit_what_the_run_recor
                 assert again.cfar.tobytes() == stored.cfar.tobytes()
 
 
-def test_the_truth_curve_lies_where_measured_noncentrality_puts_it(comp_run: Run) -> None:
+def test_pod_at_the_measured_noncentrality_lies_within_its_error_of_the_truth_curve(comp_run: Run) -> None:
+    # 27 points at 4 standard errors: probability of a false failure below 0.002
     for p in comp_run.results.points:
         if p.statistic == "known_noise":
-            assert p.pod_truth == pytest.approx(
-                detection_probability(float(p.noncentrality_truth or 0), 3, pfa=1e-6), rel=1e-12
+            low, high = (
+                detection_probability(max(p.noncentrality.value + sign * 4 * p.noncentrality.stderr, 0.0), 3, pfa=1e-6)
+                for sign in (-1, 1)
             )
+            assert p.pod_truth is not None
+            assert low <= p.pod_truth <= high, p

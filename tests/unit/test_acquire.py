@@ -7,11 +7,11 @@ import pytest
 
 from sim.scene import load_scene
 from sim.world import World
-from testbed.capture import check
+from testbed.capture import check, load
 from testbed.device import Limits, Reception, Settings
 from testbed.errors import RadioError, SampleLoss
 from testbed.experiment import acquire as module
-from testbed.experiment.acquire import acquire, mute, noise_estimate, transmit
+from testbed.experiment.acquire import acquire, mute, transmit
 from testbed.experiment.config import Experiment
 from testbed.radio.base import Radio
 from tests.scenes import comp_experiment
@@ -20,8 +20,17 @@ from tests.scenes import comp_experiment
 class WorldRadio:
     """A radio straight on a world, with planned faults."""
 
-    def __init__(self, world: World, name: str, losses: int = 0, skip: int = 0, gain_error_db: float = 0.0) -> None:
+    def __init__(
+        self,
+        world: World,
+        name: str,
+        losses: int = 0,
+        skip: int = 0,
+        skip_once_at: int | None = None,
+        gain_error_db: float = 0.0,
+    ) -> None:
         self.world, self._name, self.losses, self.skip, self.gain_error_db = world, name, losses, skip, gain_error_db
+        self.skip_once_at, self.calls = skip_once_at, 0
 
     @property
     def name(self) -> str:
@@ -48,8 +57,9 @@ class WorldRadio:
             self.losses -= 1
             self.world.receive(self._name, 13)
             raise SampleLoss("13 samples lost")
-        if self.skip:
-            self.world.receive(self._name, self.skip)
+        if self.skip or self.calls == self.skip_once_at:
+            self.world.receive(self._name, self.skip or 7)
+        self.calls += 1
         return self.world.receive(self._name, num_samples)
 
     def mute(self) -> None:
@@ -74,8 +84,24 @@ def take(folder: Path, experiment: Experiment, radio: WorldRadio, num_samples: i
 
 def test_a_reception_that_lost_samples_is_repeated(tmp_path: Path, experiment: Experiment) -> None:
     radio = WorldRadio(World(load_scene("comp")), "bs1", losses=2)
-    assert check(take(tmp_path, experiment, radio, 5000)) == []
+    path = take(tmp_path, experiment, radio, 5000)
+    assert check(path) == []
     assert radio.losses == 0
+    [node] = load(path).nodes
+    assert node.num_samples == 5000
+    assert node.attempts == 3
+
+
+def test_a_loss_between_blocks_starts_the_recording_again(
+    tmp_path: Path, experiment: Experiment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "BLOCK_SAMPLES", 1000)
+    radio = WorldRadio(World(load_scene("comp")), "bs1", skip_once_at=2)
+    path = take(tmp_path, experiment, radio, 3000)
+    assert check(path) == []
+    [node] = load(path).nodes
+    assert (node.num_samples, node.attempts) == (3000, 2)
+    np.testing.assert_array_equal(np.diff(node.chunks["epoch_start"]), 1000)
 
 
 def test_three_losses_in_a_row_end_the_capture_and_leave_no_final_file(tmp_path: Path, experiment: Experiment) -> None:
@@ -111,11 +137,3 @@ def test_a_silent_node_stays_muted_and_the_frame_on_the_air_has_the_power_asked_
     assert sent.frame is not None
     # the converter's rounding at 12 bits and 9 dB peak-to-average ratio: below 1e-4 (0.0004 dB)
     np.testing.assert_allclose(sent.frame.power, [0.3, 0.0, 0.7], rtol=1e-4)
-
-
-def test_noise_estimate_is_the_power_of_the_integers_in_milliwatt() -> None:
-    raw = np.array([[[3, 4], [0, 5], [5, 0]]], dtype=np.int16)
-    estimate = noise_estimate(raw, lsb=2.0)
-    assert estimate.value == pytest.approx(25 * 4)
-    assert estimate.count == 3
-    assert estimate.stderr == pytest.approx(100 / np.sqrt(3))

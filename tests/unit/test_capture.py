@@ -3,6 +3,8 @@
 import dataclasses
 import hashlib
 import json
+import subprocess
+import sys
 import tracemalloc
 
 import h5py
@@ -154,7 +156,9 @@ def test_layout_has_the_documented_names(stored):
         assert set(file["frame"]) == {"samples", "pilot_power", "data_power"}
         assert list(file["nodes"]) == ["bs1", "bs2", "bs3"]
         for group in file["nodes"].values():
-            assert set(group) == {"iq", "chunks", "captures"}
+            assert set(group) == {"iq", "chunks", "captures", "attempts"}
+            assert group["attempts"].dtype == "<u4"
+            assert group["attempts"][()].tolist() == [1]
             assert set(group.attrs) >= {"isac:settings", "isac:limits", "isac:noise_var", "isac:full_scale"}
             assert group["iq"].dtype == "<i2"
             assert group["iq"].shape == (1, 141 * 640, 2)
@@ -358,6 +362,104 @@ def test_a_large_file_is_hardly_larger_than_its_samples(capture, tmp_path):
     assert raw.nbytes < size <= 1.05 * raw.nbytes
 
 
+FULL_DISK = """
+import resource, sys
+from pathlib import Path
+from testbed.capture import load, save
+from testbed.errors import CaptureError
+
+folder = Path(sys.argv[1])
+capture = load(folder / "whole.h5")
+size = (folder / "whole.h5").stat().st_size
+unlimited = resource.getrlimit(resource.RLIMIT_FSIZE)
+for limit in [0, 1, 100, 4096, *range(10_000, size, size // 20), size - 1]:
+    path = folder / f"{limit}.h5"
+    message = None
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, unlimited[1]))  # what `ulimit -f` sets
+    try:
+        save(path, capture)
+    except CaptureError as exc:
+        message = str(exc)
+    resource.setrlimit(resource.RLIMIT_FSIZE, unlimited)
+    assert message is not None and message.startswith(f"{path}: "), (limit, message)
+    assert message.endswith("is the disk full?") and "\\n" not in message, message
+    assert not path.exists(), limit
+print("done")
+"""
+
+
+def test_a_full_disk_is_a_capture_error_at_every_size_and_never_gives_a_final_file(tmp_path):
+    # 2.6 MB per node, so that the reserve for structures is not all there is; in a process of its own, for HDF5 used to
+    # crash it after a failed write, even at its end
+    save(tmp_path / "whole.h5", capture_comp(num_frames=1000))
+
+    done = subprocess.run(
+        [sys.executable, "-c", FULL_DISK, str(tmp_path)], capture_output=True, text=True, timeout=120, check=False
+    )
+
+    assert (done.returncode, done.stdout.strip(), done.stderr) == (0, "done", "")
+
+
+@pytest.mark.parametrize("failure", [OSError(5, "Input/output error"), RuntimeError("Can't decrement id ref count")])
+@pytest.mark.parametrize("when", ["flush", "close"])
+def test_what_hdf5_raises_is_a_capture_error_and_the_file_stays_a_part(capture, tmp_path, monkeypatch, failure, when):
+    def fail(self):
+        raise failure
+
+    writer = CaptureWriter(tmp_path / "c.h5", empty(capture))
+    writer.write("bs1", reception(np.random.default_rng(1), 1000))
+    with (
+        monkeypatch.context() as patched,
+        pytest.raises(CaptureError, match=r"c\.h5: writing failed \(.*\); is the disk full\?$"),
+        writer,
+    ):
+        patched.setattr(h5py.File, when, fail)
+        if when == "flush":
+            writer.write("bs1", reception(np.random.default_rng(1), 1000, start=1000))
+    writer._file.close()
+
+    assert [p.name for p in tmp_path.iterdir()] == ["c.h5.part"]
+
+
+def test_a_restart_discards_what_was_written_and_counts_the_attempt(capture, tmp_path):
+    rng = np.random.default_rng(4)
+    nodes = tuple(empty(capture, name).nodes[0] for name in ("bs1", "bs2"))
+    lost, kept, other = reception(rng, 200_000, clip_count=3), reception(rng, 90_001), reception(rng, 1000)
+    with CaptureWriter(tmp_path / "c.h5", dataclasses.replace(capture, nodes=nodes)) as writer:
+        writer.write("bs2", other)
+        for _ in range(2):
+            writer.write("bs1", lost)
+            writer.write("bs1", dataclasses.replace(lost, start=200_013), lost_before=13)
+            writer.restart("bs1")
+        writer.write("bs1", kept)
+
+    after = load(tmp_path / "c.h5")
+    assert check(tmp_path / "c.h5") == []
+    assert [node.attempts for node in after.nodes] == [3, 1]
+    np.testing.assert_array_equal(after.node("bs1").raw, kept.raw)
+    np.testing.assert_array_equal(after.node("bs2").raw, other.raw)
+    assert after.node("bs1").chunks["sample_count"].tolist() == [65536, 90_001 - 65536]
+    assert after.node("bs1").chunks["clip_count"].sum() == after.node("bs1").chunks["lost_before"].sum() == 0
+    # saved again, it is still the third attempt
+    save(tmp_path / "again.h5", after)
+    assert_same(after, load(tmp_path / "again.h5"))
+
+
+def test_a_restart_before_anything_was_written_counts_as_well(capture, tmp_path):
+    with CaptureWriter(tmp_path / "c.h5", empty(capture)) as writer:
+        writer.restart("bs1")
+
+    assert load(tmp_path / "c.h5").node("bs1").attempts == 2
+
+
+def test_a_file_from_before_attempts_were_counted_is_of_one(stored):
+    with h5py.File(stored, "r+") as file:
+        del file["nodes/bs1/attempts"]
+
+    assert load(stored).node("bs1").attempts == 1
+    assert check(stored) == []
+
+
 # Broken files
 
 
@@ -438,6 +540,20 @@ def _absurd_document(file):
     file.create_dataset("setup", shape=(1 << 40,), dtype="S1", chunks=(1024,))
 
 
+def _absurd_powers(name):
+    def damage(file):
+        del file[f"frame/{name}"]
+        file["frame"].create_dataset(name, shape=(10**13,), dtype="f8", chunks=(1024,))
+
+    return damage
+
+
+def _absurd_network(file):
+    """Both power vectors, of the same absurd length."""
+    _absurd_powers("pilot_power")(file)
+    _absurd_powers("data_power")(file)
+
+
 def _many_nodes(file):
     for i in range(70):
         file["nodes"][f"node{i}"] = file["nodes/bs1"]  # links: a small file of many large nodes
@@ -446,6 +562,22 @@ def _many_nodes(file):
 DAMAGES = {
     "absurd samples": _absurd_iq,
     "absurd frame": _absurd_frame,
+    "absurd pilot powers": _absurd_powers("pilot_power"),
+    "absurd data powers": _absurd_powers("data_power"),
+    "absurd powers": _absurd_network,
+    "pilot powers of two nodes": _replace("frame/pilot_power", np.ones(2)),
+    "a data power for all": _replace("frame/data_power", np.float64(1.0)),
+    "data powers in a matrix": _replace("frame/data_power", np.ones((3, 1))),
+    "powers as text": _replace("frame/pilot_power", np.array([b"1", b"1", b"1"])),
+    "a frame of two nodes": _replace("frame/samples", np.ones((2, 640), np.complex128)),
+    "a frame without an axis of nodes": _replace("frame/samples", np.ones(3, np.complex128)),
+    "a frame of one number": _replace("frame/samples", np.complex128(1)),
+    "a frame without samples": _replace("frame/samples", np.ones((3, 0), np.complex128)),
+    "a frame in single precision": _replace("frame/samples", np.ones((3, 640), np.complex64)),
+    "names of two nodes": _attribute("/", "isac:tx_names", b'["bs1", "bs2"]'),
+    "names in one text": _attribute("/", "isac:tx_names", b'"bs1"'),
+    "attempts in a table": _replace("nodes/bs1/attempts", np.ones(2, np.uint32)),
+    "attempts as text": _replace("nodes/bs1/attempts", np.array([b"one"])),
     "absurd loss record": _absurd_table,
     "absurd document": _absurd_document,
     "70 nodes": _many_nodes,
@@ -493,6 +625,20 @@ def test_a_dataset_that_claims_more_than_the_file_is_named_with_both_sizes(store
         _absurd_iq(file)
 
     assert f"/nodes/bs1/iq: claims {4 << 45} bytes of a file of {stored.stat().st_size}" in refused(stored)
+
+
+@pytest.mark.parametrize("name", ["pilot_power", "data_power", "samples"])
+def test_a_frame_that_does_not_fit_its_transmitters_is_refused_with_both_shapes(stored, name):
+    with h5py.File(stored, "r+") as file:
+        whole = file[f"frame/{name}"][()]
+        _replace(f"frame/{name}", whole[:2])(file)
+
+    found, allowed = ("(2, 640)", "(3, 640)") if name == "samples" else ("(2,)", "(3,)")
+    message = refused(stored)
+    assert f"frame/{name}: " in message
+    assert found in message
+    if name != "samples":
+        assert f"must be float64 {allowed}, a row for each of the 3 names" in message
 
 
 def test_a_file_of_links_to_one_node_is_refused_by_their_number(stored):

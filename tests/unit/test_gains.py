@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from testbed.device import Settings
 from testbed.errors import SettingOutOfRange
-from testbed.radio.gains import plan_gain, plan_receive_gain, quantise, realise
+from testbed.radio.gains import MIN_NOISE_LSB, plan_gain, plan_receive_gain, quantise, realise
 from testbed.units import db, undb
 from tests.scenes import comp_experiment, comp_scene
 
@@ -169,7 +169,7 @@ def test_a_planned_receive_gain_keeps_its_rules(peak, noise_rms_lsb, gain_db):
     if planned_db > LIMITS.rx_gain_min_db:
         assert 2 * db(peak) + up_db <= -3.0 + 1e-6
         assert 2 * db(noise_rms_lsb) + up_db <= 2 * db(2.0) + 1e-6
-    assert 2 * db(noise_rms_lsb) + up_db >= -0.5 - 1e-6  # at least 1 LSB, half a step of grace
+    assert 2 * db(noise_rms_lsb) + up_db >= 2 * db(MIN_NOISE_LSB) - 1e-6
 
 
 def test_noise_below_one_lsb_is_refused_with_what_to_do():

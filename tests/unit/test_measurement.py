@@ -1,9 +1,12 @@
 """Estimates: their standard errors, pooling, and the measurement file."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from pydantic import ValidationError
 
+import testbed.measurement as module
 from testbed.errors import CaptureError
 from testbed.measurement import (
     MAX_FILE_BYTES,
@@ -12,21 +15,35 @@ from testbed.measurement import (
     MeasurementFile,
     PathMeasurement,
     load_measurements,
-    mean_power,
+    noise_estimate,
     pool,
     save_measurements,
 )
 
 
-def complex_gaussian(rng, shape, variance=1.0):
-    return np.sqrt(variance / 2) * (rng.standard_normal(shape) + 1j * rng.standard_normal(shape))
+def receiver_noise(rng, count, variance=7.0, lsb=0.01):
+    """Integers of a converter, shape (1, count, 2); rounding adds lsb^2 / 6, here 2e-6 of the variance."""
+    rails = np.sqrt(variance / 2) / lsb * rng.standard_normal((1, count, 2))
+    return np.rint(rails).astype(np.int16)
 
 
-def test_mean_power_scatters_by_its_own_standard_error():
+def test_noise_estimate_is_the_power_of_the_integers_in_milliwatt():
+    raw = np.array([[[3, 4], [0, 5], [5, 0]]], dtype=np.int16)
+
+    estimate = noise_estimate(raw, lsb=2.0)
+
+    assert estimate == Estimate(value=25 * 4, stderr=100 / np.sqrt(3), count=3)
+
+
+def test_noise_estimate_of_the_largest_integers_does_not_wrap():
+    assert noise_estimate(np.full((2, 5, 2), -32768, np.int16), lsb=1.0).value == 2.0**31
+
+
+def test_noise_estimate_scatters_by_its_own_standard_error():
     # 400 estimates of 500 samples; variance of the pulls is 1 +- 0.07 (1 standard error). 4 standard errors: 6e-5.
-    samples = complex_gaussian(np.random.default_rng(1), (400, 500), variance=7.0)
+    rng = np.random.default_rng(1)
 
-    estimates = [mean_power(row) for row in samples]
+    estimates = [noise_estimate(receiver_noise(rng, 500), lsb=0.01) for _ in range(400)]
 
     pulls = np.array([(e.value - 7.0) / e.stderr for e in estimates])
     assert np.var(pulls) == pytest.approx(1.0, abs=4 * np.sqrt(2 / 400))
@@ -34,16 +51,42 @@ def test_mean_power_scatters_by_its_own_standard_error():
     assert estimates[0].count == 500
 
 
+def test_noise_estimate_of_blocks_is_that_of_the_whole_without_a_copy_in_double_precision(monkeypatch):
+    # two channels, a last block that is not full
+    rng = np.random.default_rng(3)
+    raw = np.concatenate([receiver_noise(rng, 1_000_003), receiver_noise(rng, 1_000_003)])
+    expected = np.mean(np.square(raw, dtype=np.float64)) * 2 * 0.01**2
+    monkeypatch.setattr(module, "NOISE_BLOCK_SAMPLES", 1 << 16)
+
+    tracemalloc.start()
+    try:
+        estimate = noise_estimate(raw, lsb=0.01)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+    assert estimate.value == pytest.approx(expected, rel=1e-12)
+    assert estimate.count == 2_000_006
+    assert estimate.stderr == pytest.approx(expected / np.sqrt(2_000_006), rel=1e-12)
+    assert peak < 3e6  # the squares of a block; of the whole they would be 32 MB
+
+
+def test_noise_of_no_samples_is_refused():
+    with pytest.raises(ValueError, match=r"raw: found shape \(1, 0, 2\)"):
+        noise_estimate(np.empty((1, 0, 2), np.int16), lsb=1.0)
+
+
 def test_pooling_parts_gives_the_estimate_of_the_whole():
-    samples = complex_gaussian(np.random.default_rng(2), 1000)
-    parts = [mean_power(samples[:100]), mean_power(samples[100:400]), mean_power(samples[400:])]
+    raw = receiver_noise(np.random.default_rng(2), 1000)
+    all_of_it = noise_estimate(raw, lsb=0.01)
+    parts = [noise_estimate(part, lsb=0.01) for part in (raw[:, :100], raw[:, 100:400], raw[:, 400:])]
 
     whole = pool(parts)
 
-    assert whole.value == pytest.approx(mean_power(samples).value, rel=1e-12)
+    assert whole.value == pytest.approx(all_of_it.value, rel=1e-12)
     assert whole.count == 1000
     # a part's error is taken from its own value, the whole's from the whole: equal to first order
-    assert whole.stderr == pytest.approx(mean_power(samples).stderr, rel=0.05)
+    assert whole.stderr == pytest.approx(all_of_it.stderr, rel=0.05)
 
 
 def test_pooling_weighs_by_count():
@@ -94,6 +137,14 @@ def test_measurement_file_keeps_every_bit(tmp_path):
     save_measurements(tmp_path / "m.json", measurement_file())
 
     assert load_measurements(tmp_path / "m.json") == measurement_file()
+
+
+def test_a_file_that_cannot_be_written_is_one_line(tmp_path):
+    for path in (tmp_path / "no such folder" / "m.json", tmp_path):
+        with pytest.raises(CaptureError) as caught:
+            save_measurements(path, measurement_file())
+        assert str(caught.value).startswith(f"{path}: cannot be written")
+        assert "\n" not in str(caught.value)
 
 
 def broken_files(folder):

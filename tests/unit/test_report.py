@@ -63,7 +63,11 @@ def make_experiment(**changes):
                 {"name": "t1", "node": "bs1", "position_m": (33, 82)},
                 {"name": "t2", "node": "bs2", "position_m": (-87, -17)},
             ],
-            "detection": {"pfa": 1e-4, "observations": {"kind": "resource_elements", "symbols": (2, 3)}},
+            "detection": {
+                "pfa": 1e-4,
+                "statistic": "known_noise",
+                "observations": {"kind": "resource_elements", "symbols": (2, 3)},
+            },
             "power": {"axis_dbm": POWERS_DBM},
             "capture": {"num_frames": NUM_FRAMES, "rx_gain_db": 40.0},
             **changes,
@@ -108,7 +112,8 @@ def store_capture(path, experiment, condition, frame):
         NodeCapture(name, raw, Settings(3.5e9, 20e6, -12.25, 40.0), LIMITS, chunks) for name in experiment.node_names
     )
     simulated = experiment.emulator is not None
-    save(path, Capture(condition, experiment.node_names, frame, nodes, {}, experiment.resolved(), simulated))
+    info = {"emulator_seed": 77} if simulated else {}
+    save(path, Capture(condition, experiment.node_names, frame, nodes, {}, experiment.resolved(), simulated, info))
 
 
 def make_run(path, experiment, *, num_points=3, noise_error=1.0, truth=True):

@@ -78,7 +78,7 @@ def column(frame, delay_samples):
     return np.concatenate([np.fft.fft(time[80 * s + 16 : 80 * s + 80])[used] / 8 for s in (2, 3)])
 
 
-def independent_noncentrality(rx, cell, power_dbm):
+def independent_noncentrality(rx, cell, power_dbm, unlisted=()):
     wanted = comp_experiment().waveform.frame(np.full(3, 10 ** (power_dbm / 10))).samples
     echo, others = 0, []
     for row, tx in enumerate(NAMES):
@@ -92,7 +92,7 @@ def independent_noncentrality(rx, cell, power_dbm):
             if via == cell:
                 power = 10**1.2 * WAVELENGTH_M**2 * rcs_m2 / ((4 * math.pi) ** 3 * out_m**2 * back_m**2)
                 echo = echo + math.sqrt(power) * np.exp(-2j * np.pi * (out_m + back_m) / WAVELENGTH_M) * x
-            else:
+            elif via not in unlisted:
                 others.append(x)
     D = np.stack([d / np.linalg.norm(d) for d in others], axis=1)
     visible = echo - D @ (np.linalg.pinv(D) @ echo)
@@ -108,6 +108,34 @@ def test_noncentrality_is_that_of_an_independent_computation(rx, cell):
         expected = independent_noncentrality(rx, cell, power_dbm)
         assert point.noncentrality[cell].value == pytest.approx(expected, rel=1e-9)
         assert point.rank[cell] == 3
+
+
+@pytest.mark.parametrize(("rx", "cell"), list(zip(NAMES, CELLS, strict=True)))
+def test_a_reflector_the_experiment_does_not_list_has_no_column(rx, cell):
+    # the detector that is judged by the truth does not know it either
+    data = comp_text()
+    data["reflectors"] = []
+    experiment = at_powers(validate(data, Experiment, "no mast"), -6.0)
+
+    (point,) = truth(comp_scene(), experiment, GAINS_DB).points
+    (listed,) = truth(comp_scene(), at_powers(comp_experiment(), -6.0), GAINS_DB).points
+
+    expected = independent_noncentrality(rx, cell, -6.0, unlisted=("mast",))
+    assert point.noncentrality[cell].value == pytest.approx(expected, rel=1e-9)
+    assert point.noncentrality[cell].value > listed.noncentrality[cell].value * 1.001
+    assert point.paths == listed.paths  # it is there all the same
+
+
+def test_a_target_the_experiment_does_not_list_has_no_column():
+    data = comp_text()
+    data["cells"] = data["cells"][:2]
+    experiment = at_powers(validate(data, Experiment, "two cells"), -6.0)
+
+    (point,) = truth(comp_scene(), experiment, GAINS_DB).points
+
+    assert set(point.noncentrality) == {"t1", "t2"}
+    expected = independent_noncentrality("bs2", "t2", -6.0, unlisted=("t3",))
+    assert point.noncentrality["t2"].value == pytest.approx(expected, rel=1e-9)
 
 
 def test_noncentrality_is_of_the_power_that_is_really_sent():
@@ -218,11 +246,12 @@ def test_an_experiment_on_some_nodes_of_the_scene_leaves_the_others_silent():
     [
         ("nodes", "bs9", r"nodes\[1\].name: 'bs9' is no node of the scene; it has bs1, bs2, bs3"),
         ("cells", "t9", r"cells\[1\].name: 't9' is no target of the scene; it has t1, t2, t3"),
+        ("reflectors", "wall", r"reflectors\[0\].name: 'wall' is no clutter of the scene; it has mast"),
     ],
 )
 def test_a_name_the_scene_does_not_have_is_refused(table, name, fault):
     data = comp_text()
-    data[table][1]["name"] = name
+    data[table][-1 if table == "reflectors" else 1]["name"] = name
     data["cells"][1]["node"] = data["nodes"][1]["name"]
 
     with pytest.raises(ConfigError, match=fault):
@@ -237,6 +266,12 @@ def test_the_truth_file_keeps_every_bit_and_names_its_experiment(tmp_path):
     assert load_measurements(tmp_path / "truth.json") == file
     assert file.experiment_sha256 == experiment.sha256
     assert [point.origin for point in file.points] == ["truth"] * 9
+
+
+@pytest.mark.parametrize("gain_db", [math.nan, math.inf, -math.inf, 71.5, -3.5])
+def test_a_gain_the_scenes_radios_do_not_have_is_refused(gain_db):
+    with pytest.raises(ConfigError, match=r"^rx_gain_db: .* dB of bs2 is outside -3\.\.71 dB of emulated 12-bit radio"):
+        truth(comp_scene(), comp_experiment(), GAINS_DB | {"bs2": gain_db})
 
 
 def test_a_moving_target_has_no_truth_file():

@@ -1,5 +1,7 @@
 """Numerology, sequences, OFDM, frames and observations."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from hypothesis import assume, given
@@ -16,6 +18,7 @@ from tests.scenes import comp_experiment
 
 DESIGN = comp_experiment().waveform
 NUMEROLOGY = DESIGN.numerology  # 20 MS/s, 64 bins, CP 16, +-1 .. +-26
+LARGE = NUMEROLOGY.model_dump() | {"fft_size": 16384, "cp_len": 0}
 MODULATIONS = list(BITS_PER_SYMBOL)
 
 
@@ -357,11 +360,25 @@ def test_powers_that_are_not_one_finite_number_per_node_are_refused(power):
         ({"pilot_code": "dft_cover", "num_pilot_symbols": 2}, "needs at least 3"),
         ({"modulation": "8psk"}, "modulation"),
         ({"num_data_symbols": 0}, "num_data_symbols"),
+        ({"numerology": LARGE, "num_data_symbols": 4096}, r"frame_len: found \d+ samples .* at most 4194304"),
     ],
 )
 def test_a_design_that_cannot_be_built_is_refused(changes, fault):
     with pytest.raises(ConfigError, match=fault):
         design(**changes)
+
+
+def test_the_largest_frame_is_accepted_and_nothing_of_its_size_allocated_to_refuse_a_larger_one():
+    # 16384 bins: 256 symbols are 2^22 samples
+    assert design(numerology=LARGE, num_data_symbols=254).frame_len == 1 << 22
+    tracemalloc.start()
+    try:
+        with pytest.raises(ConfigError, match="found 4210688 samples"):
+            design(numerology=LARGE, num_data_symbols=255)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 10e6
 
 
 # Observations

@@ -5,53 +5,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
+from testbed.experiment.law import Law, Statistic
 from testbed.experiment.record import StoredDetection
-from testbed.experiment.results import Statistic, h0_survival
-from testbed.theory import detection
 
 Array = NDArray[np.float64]
 MIN_COUNTED = 5  # false alarms below which a measured ROC is not drawn
-
-
-@dataclass(frozen=True)
-class Law:
-    """Laws of one statistic at given degrees of freedom, as functions of arrays."""
-
-    statistic: Statistic
-    rank: int
-    num_observations: int
-    num_nuisance: int
-
-    @classmethod
-    def of(cls, stored: StoredDetection, statistic: Statistic) -> "Law":
-        """The law a stored detection has to follow; the known-noise test has no other degree of freedom than r."""
-        if statistic == "known_noise":
-            return cls(statistic, stored.rank, 0, 0)
-        return cls(statistic, stored.rank, stored.num_observations, stored.num_nuisance)
-
-    @property
-    def h0(self) -> detection.Law:
-        """Law without a target."""
-        if self.statistic == "known_noise":
-            return detection.h0_law(self.rank)
-        return detection.cfar_h0_law(self.rank, self.num_observations, self.num_nuisance)
-
-    def threshold(self, pfa: float) -> float:
-        """Threshold on T or F."""
-        if self.statistic == "known_noise":
-            return float(detection.glrt_threshold(pfa, self.rank))
-        return float(detection.cfar_threshold(pfa, self.rank, self.num_observations, self.num_nuisance))
-
-    def pod(self, noncentrality: ArrayLike, pfa: ArrayLike) -> Array:
-        """Probability of detection; noncentrality and pfa are broadcast, a noncentrality below 0 counts as 0."""
-        lam, level = np.broadcast_arrays(np.maximum(noncentrality, 0.0), np.asarray(pfa, dtype=np.float64))
-        if self.statistic == "known_noise":
-            return np.asarray(detection.detection_probability(lam, self.rank, pfa=level))
-        dof = (self.rank, self.num_observations, self.num_nuisance)
-        # SciPy's noncentral F leaves 0..1 by rounding
-        return np.clip(detection.cfar_detection_probability(lam, *dof, pfa=level), 0.0, 1.0)
 
 
 def noncentrality_over_power(axis_dbm: Array, power_dbm: Sequence[float], noncentrality: Sequence[float]) -> Array:
@@ -91,7 +51,7 @@ def h0_fit(rows: Sequence[StoredDetection], statistic: Statistic, num_values: in
     common = Counter(laws).most_common(1)[0][0]
     pooled = np.concatenate(
         [
-            getattr(stored, statistic) if law == common else common.h0.isf(h0_survival(stored, statistic))
+            getattr(stored, statistic) if law == common else common.h0.isf(law.survival(stored))
             for stored, law in zip(rows, laws, strict=True)
         ]
     )

@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 
 from testbed.experiment.config import Experiment
+from testbed.experiment.law import STATISTICS, Law, Statistic
 from testbed.experiment.record import RunDirectory
-from testbed.experiment.report.curves import Law, h0_fit, measured_roc, nearest_half, noncentrality_over_power
+from testbed.experiment.report.curves import h0_fit, measured_roc, nearest_half, noncentrality_over_power
 from testbed.experiment.report.survey_map import map_figure
 from testbed.experiment.report.wording import STATISTIC_NAMES, count_text, level_text
-from testbed.experiment.results import STATISTICS, Point, Results, Statistic
+from testbed.experiment.results import Point, Results
 from testbed.plots import FAINT, GREY, INK, MARKERS, PALETTE, Columns, SavedFigure, house_style, new_figure, save_figure
 from testbed.theory.consistency import FALSE_ALARM_LEVELS, wilson_interval
 
@@ -68,14 +69,14 @@ def pod_figure(
     columns = Columns("series", "cell", "power_dbm", "pod", "pod_low", "pod_high", "noncentrality")
     powers = [p.power_dbm for p in results.points]
     axis = np.linspace(min(powers) - _BESIDE_DB, max(powers) + _BESIDE_DB, 161)
-    judged = "truth" if _has_truth(results) else "measured"
     for i, cell in enumerate(cells):
         points = _points(results, statistic, cell)
         power, pod = [p.power_dbm for p in points], np.array([p.pod for p in points])
         interval = np.array([[p.pod_low for p in points], [p.pod_high for p in points]])
         law = Law.of(run.detection(points[0].point, "all", cell), statistic)
         for curve, lams in _noncentralities(points).items():
-            lam = noncentrality_over_power(axis, power, lams)
+            through = [p.power_dbm for p in points if curve == "measured" or p.pod_truth is not None]
+            lam = noncentrality_over_power(axis, through, lams)
             theory = law.pod(lam, experiment.detection.pfa)
             ax.plot(axis, theory, color=PALETTE[i], **_LINES[curve])
             columns.add(series=f"{curve} curve", cell=cell, power_dbm=axis, pod=theory, noncentrality=lam)
@@ -83,7 +84,7 @@ def pod_figure(
         label = f"{cell} at {points[0].node}"
         ax.errorbar(power, pod, bars, color=PALETTE[i], fmt=MARKERS[i], elinewidth=1.0, capsize=2, label=label)
         columns.add(series="measured", cell=cell, power_dbm=power, pod=pod, pod_low=interval[0], pod_high=interval[1])
-        expected = np.array([p.pod_truth if judged == "truth" else p.pod_measured for p in points], dtype=np.float64)
+        expected = np.array([p.pod_measured if p.pod_truth is None else p.pod_truth for p in points])
         beside = np.array(power) + 0.07 * (i - (len(cells) - 1) / 2) * _spacing(power)
         off.errorbar(beside, pod - expected, bars, color=PALETTE[i], fmt=MARKERS[i], ms=3.5, elinewidth=1.0)
     for curve in _noncentralities(results.points):
@@ -200,10 +201,6 @@ _LINES: dict[str, dict[str, Any]] = {"truth": {"lw": 1.4, "ls": "-"}, "measured"
 def _title(statistic: Statistic) -> str:
     name = STATISTIC_NAMES[statistic]
     return name[0].upper() + name[1:]
-
-
-def _has_truth(results: Results) -> bool:
-    return results.points[0].pod_truth is not None
 
 
 def _points(results: Results, statistic: Statistic, cell: str) -> list[Point]:

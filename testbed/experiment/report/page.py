@@ -101,7 +101,7 @@ def _context(
         "command": provenance.repeat_command(run),
         "resolved": provenance.resolved_toml(experiment),
         "pfa": level_text(experiment.detection.pfa),
-        "statistic": STATISTIC_NAMES[experiment.detection.statistic],
+        "statistic": STATISTIC_NAMES[experiment.statistic],
     }
 
 

@@ -98,10 +98,10 @@ def provenance_rows(run: RunDirectory, experiment: Experiment, captures: list[Ca
         ("Seed of the data symbols", str(experiment.waveform.data_seed)),
     ]
     if experiment.emulator is not None:
-        seed = experiment.emulator.seed
         rows.append(("Scene", Path(experiment.emulator.scene).name))
-        rows.append(("Seed of the noise", "the scene's own" if seed is None else str(seed)))
     if captures:
+        if "emulator_seed" in captures[0].info:
+            rows.append(("Seed of the noise", str(captures[0].info["emulator_seed"])))
         rows.append(("Captured (UTC)", " to ".join(str(c.info.get("created", "–")) for c in captures)))
         rows += [(f"Version of {name}", str(v)) for name, v in dict(captures[0].info.get("versions", {})).items()]
     return rows

@@ -8,6 +8,7 @@ import numpy as np
 
 from testbed.capture import Capture
 from testbed.experiment.config import Experiment
+from testbed.experiment.law import STATISTICS, Law, Statistic
 from testbed.experiment.record import RunDirectory
 from testbed.experiment.report.wording import (
     CURVE_NAMES,
@@ -20,7 +21,7 @@ from testbed.experiment.report.wording import (
     plus_minus,
     turning_points,
 )
-from testbed.experiment.results import STATISTICS, Point, Results, Statistic, threshold
+from testbed.experiment.results import Point, Results
 from testbed.measurement import load_measurements
 from testbed.theory.consistency import FALSE_ALARM_LEVELS
 from testbed.units import db
@@ -85,7 +86,7 @@ def verdict_columns(results: Results) -> tuple[VerdictColumn, ...]:
 
 def point_tables(experiment: Experiment, results: Results) -> list[tuple[Statistic, Table]]:
     """Every point of either test, that of the experiment first; by cell, then by power."""
-    order = sorted(STATISTICS, key=lambda statistic: statistic != experiment.detection.statistic)
+    order = sorted(STATISTICS, key=lambda statistic: statistic != experiment.statistic)
     return [(statistic, _point_table(experiment, results, statistic)) for statistic in order]
 
 
@@ -93,7 +94,7 @@ def _point_table(experiment: Experiment, results: Results, statistic: Statistic)
     points = [p for cell in experiment.cells for p in results.points if (p.cell, p.statistic) == (cell.name, statistic)]
     heads = ("Cell (node)", "Power (dBm)", "Detections", "PoD", "95 % interval", "Theory at λ̂", "λ̂")
     truth: tuple[str, ...] = ()
-    if points[0].pod_truth is not None:
+    if any(p.pod_truth is not None for p in points):
         truth = ("λ truth", "λ̂ − λ (std. errors)", "Theory, truth", "Inside interval")
     rows = [_point_row(p) + (_truth_row(p) if truth else ()) for p in points]
     return Table(heads + truth, tuple(rows))
@@ -113,7 +114,8 @@ def _point_row(p: Point) -> tuple[str, ...]:
 
 
 def _truth_row(p: Point) -> tuple[str, ...]:
-    assert p.pod_truth is not None and p.noncentrality_truth is not None
+    if p.pod_truth is None or p.noncentrality_truth is None:
+        return ("–",) * 4
     inside = p.pod_low <= p.pod_truth <= p.pod_high
     deviation = (p.noncentrality.value - p.noncentrality_truth) / p.noncentrality.stderr
     return (
@@ -214,13 +216,13 @@ def recorded_sha256(run: RunDirectory, experiment: Experiment) -> str:
 
 def nominal_false_alarms(run: RunDirectory, experiment: Experiment, results: Results) -> int:
     """H0 trials of the deciding statistic that reached the threshold of the experiment itself."""
-    statistic, pfa = experiment.detection.statistic, experiment.detection.pfa
+    statistic, pfa = experiment.statistic, experiment.detection.pfa
     stored = [
         run.detection(index, f"without:{cell.name}", cell.name)
         for index in range(results.num_points_run)
         for cell in experiment.cells
     ]
-    return sum(int(np.count_nonzero(getattr(s, statistic) >= threshold(s, statistic, pfa))) for s in stored)
+    return sum(int(np.count_nonzero(getattr(s, statistic) >= Law.of(s, statistic).threshold(pfa))) for s in stored)
 
 
 def warnings(run: RunDirectory, experiment: Experiment, results: Results, captures: Sequence[Capture]) -> list[str]:

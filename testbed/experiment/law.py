@@ -1,0 +1,76 @@
+"""The laws one stored statistic has to follow, T or F alike: threshold, PoD, estimate, variance."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from testbed.experiment.record import StoredDetection
+from testbed.measurement import Estimate
+from testbed.theory import consistency, detection
+
+Statistic = Literal["known_noise", "cfar"]
+STATISTICS: tuple[Statistic, ...] = ("known_noise", "cfar")
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Law:
+    """Laws of one statistic at given degrees of freedom, as functions of arrays."""
+
+    statistic: Statistic
+    rank: int
+    num_observations: int
+    num_nuisance: int
+
+    @classmethod
+    def of(cls, stored: StoredDetection, statistic: Statistic) -> "Law":
+        """The law a stored detection has to follow; the known-noise test has no other degree of freedom than r."""
+        if statistic == "known_noise":
+            return cls(statistic, stored.rank, 0, 0)
+        return cls(statistic, stored.rank, stored.num_observations, stored.num_nuisance)
+
+    @property
+    def h0(self) -> detection.Law:
+        """Law without a target."""
+        if self.statistic == "known_noise":
+            return detection.h0_law(self.rank)
+        return detection.cfar_h0_law(self.rank, self.num_observations, self.num_nuisance)
+
+    def threshold(self, pfa: float) -> float:
+        """Threshold on T or F."""
+        if self.statistic == "known_noise":
+            return float(detection.glrt_threshold(pfa, self.rank))
+        return float(detection.cfar_threshold(pfa, self.rank, self.num_observations, self.num_nuisance))
+
+    def pod(self, noncentrality: ArrayLike, pfa: ArrayLike) -> Array:
+        """Probability of detection; noncentrality and pfa are broadcast, a noncentrality below 0 counts as 0."""
+        lam, level = np.broadcast_arrays(np.maximum(noncentrality, 0.0), np.asarray(pfa, dtype=np.float64))
+        if self.statistic == "known_noise":
+            return np.asarray(detection.detection_probability(lam, self.rank, pfa=level))
+        dof = (self.rank, self.num_observations, self.num_nuisance)
+        # SciPy's noncentral F leaves 0..1 by rounding
+        return np.clip(detection.cfar_detection_probability(lam, *dof, pfa=level), 0.0, 1.0)
+
+    def survival(self, stored: StoredDetection) -> Array:
+        """Survival function of each stored H0 statistic: uniform if the law holds."""
+        return np.asarray(self.h0.sf(getattr(stored, self.statistic)))
+
+    def noncentrality(self, values: Array) -> Estimate:
+        """lam_hat from the statistics of all frames of a capture; may be negative."""
+        if self.statistic == "known_noise":
+            lam, stderr = consistency.noncentrality_estimate(values, self.rank)
+        else:
+            dof = (self.rank, self.num_observations, self.num_nuisance)
+            lam, stderr = consistency.cfar_noncentrality_estimate(values, *dof)
+        return Estimate(value=float(lam), stderr=float(stderr), count=values.size)
+
+    def pod_variance(self, noncentrality: float, pfa: float, trials: int) -> float:
+        """Variance of measured PoD about the PoD at lam_hat, which shares the trials."""
+        lam, limit = max(noncentrality, 0.0), self.threshold(pfa)
+        if self.statistic == "known_noise":
+            return float(consistency.pod_variance_measured(lam, self.rank, limit, trials))
+        dof = (self.rank, self.num_observations, self.num_nuisance)
+        return float(consistency.cfar_pod_variance_measured(lam, *dof, limit, trials))

@@ -1,0 +1,93 @@
+"""An open network: radios, the world's conditions, receive gains, and the noise of a muted capture."""
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from testbed.capture import Capture
+from testbed.errors import ConfigError
+from testbed.experiment import children
+from testbed.experiment.acquire import Transmission, acquire, mute, open_radios, plan_receivers
+from testbed.experiment.budget import link_budget
+from testbed.experiment.conditions import Ask, Conditions, OperatorConditions, SimulatedConditions
+from testbed.experiment.config import Experiment
+from testbed.measurement import Estimate, noise_estimate
+from testbed.radio.base import Radio
+from testbed.radio.gains import MIN_NOISE_LSB
+from testbed.units import undb
+
+
+@dataclass(frozen=True)
+class Session:
+    """Radios that are open, set and silent."""
+
+    radios: list[Radio]  # in node order
+    conditions: Conditions
+    quiet: Transmission  # settings while nothing is transmitted
+    info: dict[str, Any]  # of the world, for every capture
+
+    @property
+    def rx_gain_db(self) -> dict[str, float]:
+        """Receive gain per node, as realised."""
+        return {name: settings.rx_gain_db for name, settings in self.quiet.settings.items()}
+
+
+@contextlib.contextmanager
+def open_session(experiment: Experiment, power_dbm: float, log: Path, ask: Ask) -> Iterator[Session]:
+    """Start the emulator if there is one, open the radios, plan their gains for `power_dbm`, and stay silent.
+
+    Raises:
+        ConfigError: the link budget of a radio forbids the experiment, with every fault.
+        RadioError: a radio or the emulator failed.
+    """
+    with contextlib.ExitStack() as stack:
+        endpoint = None
+        if experiment.emulator is not None:
+            table = experiment.emulator
+            endpoint = stack.enter_context(children.emulator(table.scene, table.seed, log))
+        radios = stack.enter_context(open_radios(experiment, endpoint))
+        for limits in dict.fromkeys(radio.limits for radio in radios):
+            if faults := link_budget(experiment, limits).faults:
+                raise ConfigError(f"link budget ({limits.model}): " + "; ".join(faults))
+        conditions = _conditions(experiment, radios, endpoint, ask)
+        stack.callback(conditions.close)
+        conditions.set("all")
+        loudest = experiment.waveform.frame(np.full(len(radios), undb(power_dbm)))
+        quiet = mute(radios, experiment, plan_receivers(radios, experiment, loudest))
+        yield Session(radios, conditions, quiet, conditions.describe())
+
+
+def capture_noise(session: Session, experiment: Experiment, path: Path) -> tuple[dict[str, Estimate], tuple[str, ...]]:
+    """Capture with no transmitter on; the noise variance of every node, and warnings where it is too small."""
+    capture = acquire(
+        path, session.radios, experiment, session.quiet, "muted", experiment.muted_samples, {}, session.info
+    )
+    noise_var = {node.name: noise_estimate(node.raw, node.lsb) for node in capture.nodes}
+    return noise_var, _coarse_noise(capture, noise_var)
+
+
+def _conditions(experiment: Experiment, radios: list[Radio], endpoint: str | None, ask: Ask) -> Conditions:
+    """Simulated radios obey the wire, wherever their server runs; real air obeys the operator."""
+    simulated = [radio.limits.simulated for radio in radios]
+    if not any(simulated):
+        return OperatorConditions(ask)
+    if not all(simulated):
+        raise ConfigError("nodes: some radios are simulated and some are not; they share no air, use one kind")
+    return SimulatedConditions(list(dict.fromkeys(endpoint or node.radio for node in experiment.nodes)))
+
+
+def _coarse_noise(capture: Capture, noise_var: dict[str, Estimate]) -> tuple[str, ...]:
+    """Nodes whose noise is too small for the converter: its rounding error is then no longer noise."""
+    warnings = []
+    for node in capture.nodes:
+        # per rail, less the rounding's own 1/12
+        rms = np.sqrt(max(noise_var[node.name].value / node.lsb**2 / 2 - 1 / 12, 0.0))
+        if rms < MIN_NOISE_LSB:
+            warnings.append(
+                f"{node.name}: noise is {rms:.2f} LSB rms per rail, at least {MIN_NOISE_LSB:g} wanted; raise rx_gain_db"
+            )
+    return tuple(warnings)
