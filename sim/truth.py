@@ -183,7 +183,8 @@ def _check_scene(scene: Scene, experiment: Experiment) -> None:
     for i, reflector in enumerate(experiment.reflectors):
         if reflector.name not in clutter:
             raise ConfigError(
-                f"reflectors[{i}].name: '{reflector.name}' is no clutter of the scene; it has {', '.join(clutter) or 'none'}"
+                f"reflectors[{i}].name: '{reflector.name}' is no clutter of the scene; "
+                f"it has {', '.join(clutter) or 'none'}"
             )
     for i, target in enumerate(scene.targets):
         if any(target.velocity_mps):
