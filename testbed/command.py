@@ -1,13 +1,12 @@
 """What both command lines share: one line per failure, exit codes, and signals that unwind."""
 
 import contextlib
-import signal
 import sys
-from types import FrameType
 from typing import NoReturn
 
 import typer
 
+from testbed import interrupts
 from testbed.errors import IsacError
 
 EXIT_FAILURE, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
@@ -28,12 +27,9 @@ def new_app(name: str, description: str) -> typer.Typer:
 def run_app(app: typer.Typer) -> NoReturn:
     """Run a command line and exit: 0 done, 1 failed in one line, 2 wrong usage, 130 interrupted.
 
-    SIGTERM, and SIGHUP of a closed terminal, unwind like Ctrl-C, so that every `finally` mutes. Under nohup, which has
-    SIGHUP ignored, it stays ignored.
+    SIGTERM, and SIGHUP of a closed terminal, unwind like Ctrl-C, so that every `finally` mutes.
     """
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(number) is not signal.SIG_IGN:
-            signal.signal(number, _interrupt)
+    interrupts.install()
     try:
         code = app(standalone_mode=False)
     except IsacError as exc:
@@ -62,10 +58,3 @@ def fail(message: str, code: int) -> NoReturn:
     with contextlib.suppress(OSError):  # after SIGHUP there may be no terminal to print on
         print(f"error: {' '.join(message.split())}", file=sys.stderr)
     sys.exit(code)
-
-
-def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
-    # a closed terminal may send SIGHUP twice, by the kernel and by the shell; the second must not cut the muting short
-    for repeated in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(repeated, signal.SIG_IGN)
-    raise KeyboardInterrupt

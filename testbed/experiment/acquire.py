@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from testbed import interrupts
 from testbed.capture import CHUNK_TABLE, Capture, CaptureWriter, NodeCapture, load
 from testbed.device import Settings
 from testbed.errors import RadioError, SampleLoss
@@ -194,6 +195,7 @@ def _store(writer: CaptureWriter, radio: Radio, num_samples: int) -> None:
 def _store_once(writer: CaptureWriter, radio: Radio, num_samples: int) -> None:
     stored, follows = 0, None
     while stored < num_samples:
+        interrupts.check()
         block = radio.receive(min(BLOCK_SAMPLES, num_samples - stored))
         if follows not in (None, (block.epoch, block.start)):
             raise SampleLoss(

@@ -15,9 +15,10 @@ from testbed import errors
 from testbed.device import Limits, Reception, Settings
 from testbed.errors import IsacError, RadioError, RadioTimeout, RadioUnavailable, SampleLoss
 from testbed.radio.base import check_transmit
-from testbed.radio.wire import MAX_MESSAGE_BYTES, endpoint_host, pack, unpack
+from testbed.radio.wire import MAX_MESSAGE_BYTES, WireError, endpoint_host, pack, unpack
 
 BLOCK_SAMPLES = 1 << 17  # per request: half a megabyte of ci16, pipelined
+CLOSING_TIMEOUT_S = 3.0  # twice per radio: a server that stalls must not hold up the muting of the others for long
 CREDITS = 4  # requests in flight: the server works ahead while the client stores a block
 
 log = logging.getLogger(__name__)
@@ -168,7 +169,15 @@ class RemoteRadio:
     def close(self) -> None:
         """Mute and disconnect. A server that is gone has nothing left to mute; one that does not answer raises."""
         try:
-            self.mute()
+            self._client.timeout_s = min(self._client.timeout_s, CLOSING_TIMEOUT_S)
+            try:
+                self.mute()
+            except (RadioTimeout, WireError) as exc:
+                # an interrupt may have cut a message in two; a new connection knows nothing of it
+                log.debug("%s: %s; once more", self._name, exc)
+                self._client.close()
+                self._client = WireClient(self._client.endpoint, self._client.timeout_s)
+                self.mute()
         except RadioUnavailable as exc:
             log.debug("%s: %s", self._name, exc)
         finally:

@@ -42,7 +42,10 @@ def server(answer: Answer) -> Iterator[str]:
             if not socket.poll(20):
                 continue
             identity, *parts = socket.recv_multipart()
-            header, _ = unpack(parts)
+            try:
+                header, _ = unpack(parts)
+            except WireError:
+                continue
             reply = (
                 pack({"seq": header["seq"], "limits": LIMITS.to_dict()}) if header["op"] == "hello" else answer(header)
             )
@@ -162,6 +165,26 @@ def test_the_servers_errors_come_back_as_their_class_or_as_radio_error(kind: str
 def test_a_reply_that_is_no_message_is_a_wire_error() -> None:
     with radio_on(lambda header: [b"\x80 not json"]) as radio, pytest.raises(WireError, match="not JSON"):
         radio.mute()
+
+
+def test_a_radio_whose_connection_an_interrupt_left_in_mid_message_is_still_muted_on_close() -> None:
+    muted = []
+
+    def answer(header: dict[str, Any]) -> list[Any] | None:
+        if header["op"] == "mute":
+            muted.append(header["node"])
+        return block(header, start=0) if header["op"] == "receive" else pack({"seq": header["seq"]})
+
+    with server(answer) as endpoint:
+        halved = RemoteRadio(endpoint, "bs1", 2.0)
+        halved._client.send({"op": "receive", "node": "bs1", "num_samples": 10})
+        assert halved._client._socket.poll(2000)
+        halved._client._socket.recv()  # the header, without its samples
+        halved.close()
+        begun = RemoteRadio(endpoint, "bs2", 0.5)
+        begun._client._socket.send(pack({"op": "transmit", "node": "bs2", "seq": 9})[0], zmq.SNDMORE)
+        begun.close()
+    assert set(muted) == {"bs1", "bs2"}
 
 
 def test_limits_of_another_version_are_refused() -> None:
