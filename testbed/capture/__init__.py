@@ -1,0 +1,23 @@
+"""Captures: the whole network under one condition, raw as received, with all that is needed to detect again.
+
+The layout is documented field by field in captures/README.md. A file is written as `*.part` and renamed when closed.
+Attribute names follow SigMF where it has one; our own stand under `isac:`.
+"""
+
+from testbed.capture.layout import CHUNK_SAMPLES, CHUNK_TABLE, LAYOUT, SEGMENT_TABLE
+from testbed.capture.reader import check, load
+from testbed.capture.values import Capture, NodeCapture
+from testbed.capture.writer import CaptureWriter, save
+
+__all__ = [
+    "CHUNK_SAMPLES",
+    "CHUNK_TABLE",
+    "LAYOUT",
+    "SEGMENT_TABLE",
+    "Capture",
+    "CaptureWriter",
+    "NodeCapture",
+    "check",
+    "load",
+    "save",
+]
