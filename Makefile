@@ -81,7 +81,7 @@ endef
 help: ## List the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/\1|\2/p' $(firstword $(MAKEFILE_LIST)) | awk -F'|' '{printf "  make %-8s %s\n", $$1, $$2}'
 
-demo: $(STAMP_RUN) ## Run the CoMP detection experiment on the emulator; the report is in runs/demo
+demo: $(STAMP_RUN) ## Run the CoMP experiment on the emulator: power axis and loop; the report is in runs/demo
 	@$(call step,isac run,$(BIN)/isac run comp --out runs/demo --overwrite $(DEMO_ARGS))
 
 test: $(STAMP_DEV) ## Lint, check types and import contracts, run the default tests

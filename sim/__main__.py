@@ -56,15 +56,21 @@ def truth(
     rx_gain_db: Annotated[
         list[str] | None, typer.Option(help="NODE=GAIN, realised; needed where the experiment says auto.")
     ] = None,
+    power_mw: Annotated[
+        list[str] | None,
+        typer.Option(help="A,B,... milliwatt per node, wanted, 0 is silent; instead of the axis. May be repeated."),
+    ] = None,
 ) -> None:
     """Write the exact noncentrality, delays, gains and noise of an experiment in a scene.
 
-    Example: isac-sim truth comp comp --out truth.json
+    Example: isac-sim truth comp comp --power-mw 0.3,0.2,0.4 --out truth.json
     """
     from sim.scene import load_scene
     from sim.truth import write_truth
 
-    write_truth(out, load_scene(scene), experiment, dict(_gain(item) for item in rx_gain_db or []))
+    gains = dict(_gain(item) for item in rx_gain_db or [])
+    powers = [_power(item) for item in power_mw] if power_mw else None
+    write_truth(out, load_scene(scene), experiment, gains, powers)
     print(f"wrote {out}")
 
 
@@ -74,6 +80,15 @@ def _gain(item: str) -> tuple[str, float]:
         return name, float(value)
     except ValueError:
         raise ConfigError(f"--rx-gain-db '{item}': must read NODE=GAIN, e.g. bs1=40") from None
+
+
+def _power(item: str) -> tuple[float, ...]:
+    try:
+        return tuple(float(number) for number in item.split(","))
+    except ValueError:
+        raise ConfigError(
+            f"--power-mw '{item}': must read A,B,... with one number per node, e.g. 0.3,0.2,0.4"
+        ) from None
 
 
 def main() -> None:

@@ -121,9 +121,7 @@ class Emulator:
         return {"ok": "transmit", "epoch": self.world.epoch}, None
 
     def _receive(self, header: dict[str, Any], samples: NDArray[Any] | None) -> Reply:
-        num_samples = header.get("num_samples")
-        if not isinstance(num_samples, int) or isinstance(num_samples, bool):
-            raise WireError(f"num_samples {num_samples!r}; must be a whole number")
+        num_samples = _whole(header, "num_samples")
         node = _text(header, "node")
         if not 1 <= num_samples <= MAX_RECEIVE_SAMPLES:
             raise RadioError(f"{node}: {num_samples} samples asked for; must be 1..{MAX_RECEIVE_SAMPLES} per request")
@@ -135,8 +133,16 @@ class Emulator:
         return {"ok": "mute", "epoch": self.world.epoch}, None
 
     def _condition(self, header: dict[str, Any], samples: NDArray[Any] | None) -> Reply:
-        self.world.set_condition(_text(header, "condition"))
+        epoch = _whole(header, "epoch") if "epoch" in header else None
+        self.world.set_condition(_text(header, "condition"), epoch)
         return {"ok": "condition", "epoch": self.world.epoch}, None
+
+
+def _whole(header: dict[str, Any], key: str) -> int:
+    value = header.get(key)
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise WireError(f"{key} {repr(value)[:80]}; must be a whole number")
+    return value
 
 
 def _text(header: dict[str, Any], key: str) -> str:

@@ -29,7 +29,9 @@ def scene_paths(
     """All paths that end at receiver `rx`, transmitters in scene order.
 
     Direct paths follow Friis, echoes and clutter the bistatic radar equation; every path has the carrier phase of its
-    length. The self path is the node's isolation, at phase 0, without antenna gain.
+    length. The self path is the node's isolation, at phase 0, without antenna gain. A receiver with a `path_loss` hears
+    each transmitter over one direct path of that gain, with the phase and delay of its length, and neither echoes nor
+    clutter: a mean path loss stands for all scattering on the way.
     """
     return tuple(
         path
@@ -57,6 +59,10 @@ def _pair_paths(
         paths.append(ScenePath(tx, rx, "self", None, amplitude, there.self_delay_samples, 0.0))
     else:
         distance = distance_m(here, there)
+        loss = there.path_loss
+        if loss is not None:
+            add("direct", None, antennas * undb(-loss.reference_db) * distance**-loss.exponent, distance)
+            return paths
         add("direct", None, direct_gain(distance, wavelength, antennas), distance)
     for target in scene.targets:
         out_m, back_m = (distance_m(node, target) for node in (here, there))

@@ -5,13 +5,14 @@ A scene belongs to the world. The instrument never reads one; it hears it.
 
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
-from pydantic import Field, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from testbed.config import StrictModel, load
 from testbed.device import Limits
 from testbed.errors import ConfigError
-from testbed.places import Place, Position, check_places
+from testbed.places import Place, Position, check_places, distance_m
 
 
 class Hardware(StrictModel):
@@ -35,8 +36,15 @@ class Hardware(StrictModel):
     max_transmit_samples: int = Field(default=1 << 22, ge=1, le=1 << 26)
 
 
+class PathLoss(StrictModel):
+    """Mean path loss reference_db + 10 exponent log10(d / 1 m), the scattering of all surroundings included."""
+
+    reference_db: float = Field(ge=0)  # at 1 m, without antennas
+    exponent: float = Field(gt=0)  # 2 in free space
+
+
 class SceneNode(Place):
-    """A node as it really is."""
+    """A node as it really is. One without a transmitter (num_tx = 0) is a user: it only receives."""
 
     num_tx: int = Field(default=1, ge=0, le=1)
     num_rx: int = Field(default=1, ge=0, le=1)
@@ -46,6 +54,12 @@ class SceneNode(Place):
     self_delay_samples: float = 0.0  # of the leakage
     start_offset_samples: float = Field(default=0.0, ge=0)  # start of the transmit buffer after the epoch begins
     receive_offset_samples: int = Field(default=0, ge=0, lt=1 << 32)  # first received sample after the epoch begins
+    path_loss: PathLoss | None = None  # hears transmitters by it alone, in place of free space, echoes and clutter
+
+    @model_serializer(mode="wrap")
+    def _as_in_a_file(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """What is not given is left out: TOML has no null."""
+        return {key: value for key, value in plain(self).items() if value is not None}
 
 
 class Target(Place):
@@ -77,7 +91,25 @@ class Scene(StrictModel):
         for i, target in enumerate(self.targets):
             if len(target.velocity_mps) != len(target.position_m):
                 raise ValueError(f"targets[{i}].velocity_mps: needs as many coordinates as position_m")
+        for i, node in enumerate(self.nodes):
+            self._check_path_loss(i, node)
         return self
+
+    def _check_path_loss(self, node_idx: int, node: SceneNode) -> None:
+        if node.path_loss is None:
+            return
+        if node.num_tx > 0:
+            raise ValueError(
+                f"nodes[{node_idx}].path_loss: {node.name} has a transmitter; a mean path loss is for nodes that only "
+                f"receive, set num_tx = 0 or remove it"
+            )
+        for other in self.nodes:
+            distance = distance_m(node, other)
+            if other.num_tx > 0 and distance < 1.0:
+                raise ValueError(
+                    f"nodes[{node_idx}].position_m: {node.name} is {distance:.3g} m from {other.name}; its path loss "
+                    f"holds from 1 m on, move it away"
+                )
 
     @property
     def node_names(self) -> tuple[str, ...]:

@@ -6,7 +6,8 @@ detector it shares the definition of a delay (`waveform.shift`) and the extracti
 (`waveform.observations`); tests/unit/test_truth.py guards both by a computation that uses neither.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -16,49 +17,57 @@ from sim.propagation import ScenePath, scene_paths
 from sim.scene import Scene
 from testbed.errors import ConfigError
 from testbed.experiment.config import Experiment, load_experiment
-from testbed.measurement import Estimate, Measurement, MeasurementFile, PathMeasurement, save_measurements
+from testbed.measurement import (
+    Estimate,
+    Measurement,
+    MeasurementFile,
+    PathMeasurement,
+    PowerResponse,
+    save_measurements,
+)
 from testbed.radio.gains import realise
 from testbed.units import thermal_noise_dbm, undb
+from testbed.waveform.observations import ResourceElements
 from testbed.waveform.shift import cyclic_shift
 
+MAX_POWER_MW = 1e8  # 80 dBm, as far as an experiment's own powers go
 
-def truth(scene: Scene, experiment: Experiment, rx_gain_db: dict[str, float]) -> MeasurementFile:
-    """Truth at every power of the experiment's axis.
+
+def truth(
+    scene: Scene,
+    experiment: Experiment,
+    rx_gain_db: Mapping[str, float],
+    powers: Sequence[Sequence[float]] | None = None,
+) -> MeasurementFile:
+    """Truth at every power of the experiment's axis, or at the power vectors given.
 
     Args:
         scene: the world.
         experiment: the instrument.
-        rx_gain_db: realised receive gain per node; the converter's step adds LSB^2/6 to the noise.
+        rx_gain_db: realised receive gain of a node or user, instead of what the experiment fixes for it; the
+            converter's step adds LSB^2/6 to the noise.
+        powers: per point a power for every node, in node order: in milliwatt, as wanted; 0 silences a node. What the
+            radios make of them is what counts. None takes the experiment's axis.
 
     Raises:
-        ConfigError: the experiment names nodes or cells that the scene does not have, a target moves, or a gain is not
-            one of the scene's radios.
+        ConfigError: the experiment names what the scene does not have, a target moves, a gain is missing, foreign or
+            not one of the scene's radios, or powers are not one per node.
     """
     _check_scene(scene, experiment)
-    _check_gains(scene, rx_gain_db)
-    points = tuple(_point(scene, experiment, power_dbm, rx_gain_db) for power_dbm in experiment.power.axis_dbm)
+    gains = _gains(scene, experiment, rx_gain_db)
+    points = tuple(_point(scene, experiment, power, gains) for power in _powers(experiment, powers))
     return MeasurementFile(experiment_sha256=experiment.sha256, points=points)
 
 
-def write_truth(path: Path, scene: Scene, experiment: str, rx_gain_db: dict[str, float]) -> None:
-    """Write the truth of an experiment file or preset; gains given here stand for those the experiment fixes.
-
-    Raises:
-        ConfigError: the experiment says auto and a gain is missing, or a gain is given for no node.
-    """
-    model = load_experiment(experiment)
-    fixed = model.capture.rx_gain_db
-    gains = {} if fixed == "auto" else dict.fromkeys(model.node_names, float(fixed))
-    foreign = sorted(set(rx_gain_db) - set(model.node_names))
-    gains |= rx_gain_db
-    missing = [name for name in model.node_names if name not in gains]
-    if foreign or missing:
-        raise ConfigError(
-            f"rx_gain_db: {', '.join(foreign)} is no node of the experiment; nodes are {', '.join(model.node_names)}"
-            if foreign
-            else f"rx_gain_db: the experiment says auto; give the realised gain of {', '.join(missing)}"
-        )
-    save_measurements(path, truth(scene, model, gains))
+def write_truth(
+    path: Path,
+    scene: Scene,
+    experiment: str,
+    rx_gain_db: Mapping[str, float],
+    powers: Sequence[Sequence[float]] | None = None,
+) -> None:
+    """Write the truth of an experiment file or preset; the other arguments, and errors, are those of `truth`."""
+    save_measurements(path, truth(scene, load_experiment(experiment), rx_gain_db, powers))
 
 
 def effective_noise_var(scene: Scene, node_idx: int, sample_rate_hz: float, rx_gain_db: float) -> float:
@@ -68,84 +77,209 @@ def effective_noise_var(scene: Scene, node_idx: int, sample_rate_hz: float, rx_g
     return undb(thermal_noise_dbm(sample_rate_hz, scene.nodes[node_idx].noise_figure_db)) + lsb**2 / 6
 
 
-def _point(scene: Scene, experiment: Experiment, power_dbm: float, rx_gain_db: dict[str, float]) -> Measurement:
-    names = experiment.node_names
-    index = [scene.node_names.index(name) for name in names]
-    wanted = experiment.waveform.frame(np.full(len(names), undb(power_dbm)))
-    on_air = np.stack([realise(samples, scene.limits(i))[2] for samples, i in zip(wanted.samples, index, strict=True)])
-    numerology = experiment.waveform.numerology
+@dataclass(frozen=True)
+class _Sent:
+    """What the experiment's nodes send, in node order."""
+
+    on_air: NDArray[np.complex128]  # shape (num_nodes, frame_len), in sqrt(milliwatt)
+    power: NDArray[np.float64]  # mean, shape (num_nodes,)
+    unit: NDArray[np.complex128]  # the same at power 1; of a silent node what its converter would be given
+
+    @property
+    def active(self) -> NDArray[np.bool_]:
+        """Nodes that transmit, shape (num_nodes,)."""
+        return self.power > 0
+
+
+@dataclass(frozen=True)
+class _Heard:
+    """The paths from the experiment's nodes to one receiver."""
+
+    paths: tuple[ScenePath, ...]
+    tx: NDArray[np.int64]  # of every path, in node order of the experiment
+    gain: NDArray[np.complex128]  # amplitude of every path
+    delay_samples: NDArray[np.float64]  # after the first whole sample of the reference frame, modulo the frame
+
+    def columns(self, frames: NDArray[np.complex128]) -> NDArray[np.complex128]:
+        """Frames (num_nodes, frame_len) as every path delays them, shape (num_paths, frame_len)."""
+        return cyclic_shift(frames[self.tx], self.delay_samples)
+
+
+def _point(
+    scene: Scene, experiment: Experiment, wanted_power: NDArray[np.float64], rx_gain_db: Mapping[str, float]
+) -> Measurement:
+    sent = _sent(scene, experiment, wanted_power)
+    rate = experiment.waveform.numerology.sample_rate_hz
     noise_var = {
-        name: effective_noise_var(scene, i, numerology.sample_rate_hz, rx_gain_db[name])
-        for name, i in zip(names, index, strict=True)
+        name: effective_noise_var(scene, scene.node_names.index(name), rate, gain_db)
+        for name, gain_db in rx_gain_db.items()
     }
-    noncentrality, rank, paths = {}, {}, []
-    for name, rx in zip(names, index, strict=True):
-        arriving = [
-            path
-            for path in scene_paths(scene, rx, numerology.carrier_hz, numerology.sample_rate_hz)
-            if path.tx in index
-        ]
-        delays = _delays(scene, arriving, rx, wanted.frame_len)
-        observed = experiment.detection.observations.extract(
-            cyclic_shift(on_air[[index.index(p.tx) for p in arriving]], delays), numerology
-        ).T
-        listed = np.array([_listed(path, experiment) for path in arriving])
+    noncentrality, rank, sensing, communication, paths = {}, {}, {}, {}, []
+    for name in experiment.node_names:
+        heard = _heard(scene, experiment, name, name)
+        paths += _path_measurements(scene, heard)
         for cell in experiment.cells:
             if cell.node == name:
-                lam, r = _noncentrality(observed, arriving, listed, cell.name, noise_var[name])
-                noncentrality[cell.name], rank[cell.name] = Estimate.exact(lam), r
-        paths += [
-            PathMeasurement(
-                tx=scene.nodes[path.tx].name,
-                rx=name,
-                kind=path.kind,
-                via=path.via,
-                delay_samples=Estimate.exact(delay),
-                power_gain=Estimate.exact(abs(path.gain) ** 2),
-                phase_rad=Estimate.exact(float(np.angle(path.gain))),
-            )
-            for path, delay in zip(arriving, delays, strict=True)
-        ]
+                lam, rank[cell.name] = _noncentrality(sent, heard, experiment, cell.name, noise_var[name])
+                noncentrality[cell.name] = Estimate.exact(lam)
+                sensing[cell.name] = _sensing(sent, heard, experiment, cell.name, name)
+    for user in experiment.users:
+        heard = _heard(scene, experiment, user.name, user.node)
+        paths += _path_measurements(scene, heard)
+        communication[user.name] = _communication(sent, heard, experiment, user.name, user.node)
     return Measurement(
         origin="truth",
-        node_names=names,
-        power=tuple(float(p) for p in np.mean(np.abs(on_air) ** 2, axis=1)),
+        node_names=experiment.node_names,
+        power=tuple(float(p) for p in sent.power),
         noise_var={name: Estimate.exact(value) for name, value in noise_var.items()},
         noncentrality=noncentrality,
         rank=rank,
         paths=tuple(paths),
+        sensing=sensing,
+        communication=communication,
     )
 
 
-def _delays(scene: Scene, paths: Sequence[ScenePath], rx: int, frame_len: int) -> NDArray[np.float64]:
-    """Delay of every path after the first whole sample of the receiver's own frame, modulo the frame."""
-    own = scene.nodes[rx].start_offset_samples + scene.nodes[rx].self_delay_samples
-    start = round(own)
-    delays = np.array([scene.nodes[p.tx].start_offset_samples + p.delay_samples - start for p in paths])
-    wrapped: NDArray[np.float64] = delays - frame_len * np.round(delays / frame_len)
-    return wrapped
+def _sent(scene: Scene, experiment: Experiment, wanted_power: NDArray[np.float64]) -> _Sent:
+    limits = [scene.limits(scene.node_names.index(name)) for name in experiment.node_names]
+    wanted = experiment.waveform.frame(wanted_power).samples
+    on_air = np.stack([realise(samples, radio)[2] for samples, radio in zip(wanted, limits, strict=True)])
+    power = np.mean(np.abs(on_air) ** 2, axis=1)
+    unit = experiment.waveform.frame(np.ones(len(limits))).samples.copy()
+    unit[power > 0] = on_air[power > 0] / np.sqrt(power[power > 0])[:, None]
+    return _Sent(on_air, power, unit)
+
+
+def _heard(scene: Scene, experiment: Experiment, receiver: str, reference: str) -> _Heard:
+    """Paths to a receiver; time counts from the first path of the reference's frame, rounded to a whole sample.
+
+    Reference is the receiver itself, or the node that serves it.
+    """
+    numerology = experiment.waveform.numerology
+    index = [scene.node_names.index(name) for name in experiment.node_names]
+    rx = scene.node_names.index(receiver)
+    arriving = scene_paths(scene, rx, numerology.carrier_hz, numerology.sample_rate_hz)
+    paths = tuple(path for path in arriving if path.tx in index)
+    arrival = np.array([scene.nodes[path.tx].start_offset_samples + path.delay_samples for path in paths])
+    first = next(
+        k for k, path in enumerate(paths) if scene.nodes[path.tx].name == reference and path.kind in ("self", "direct")
+    )
+    delays = arrival - round(float(arrival[first]))
+    frame_len = experiment.waveform.frame_len
+    return _Heard(
+        paths=paths,
+        tx=np.array([index.index(path.tx) for path in paths]),
+        gain=np.array([path.gain for path in paths]),
+        delay_samples=delays - frame_len * np.round(delays / frame_len),
+    )
+
+
+def _path_measurements(scene: Scene, heard: _Heard) -> list[PathMeasurement]:
+    return [
+        PathMeasurement(
+            tx=scene.nodes[path.tx].name,
+            rx=scene.nodes[path.rx].name,
+            kind=path.kind,
+            via=path.via,
+            delay_samples=Estimate.exact(delay),
+            power_gain=Estimate.exact(abs(path.gain) ** 2),
+            phase_rad=Estimate.exact(float(np.angle(path.gain))),
+        )
+        for path, delay in zip(heard.paths, heard.delay_samples, strict=True)
+    ]
 
 
 def _noncentrality(
-    observed: NDArray[np.complex128],
-    paths: Sequence[ScenePath],
-    listed: NDArray[np.bool_],
-    cell: str,
-    noise_var: float,
+    sent: _Sent, heard: _Heard, experiment: Experiment, cell: str, noise_var: float
 ) -> tuple[float, int]:
     """Lam = 2 ||(I - P_D) X h||^2 / sigma2 and the rank of (I - P_D) X, from true columns and gains.
 
     D has the columns of the listed paths only: an echo that the experiment does not list costs the detector nothing of
-    lam, it disturbs it.
+    lam, it disturbs it. Silent nodes have no columns.
     """
-    under_test = np.array([path.via == cell and path.kind == "echo" for path in paths])
-    X, D = observed[:, under_test], observed[:, listed & ~under_test]
-    h = np.array([path.gain for path in paths])[under_test]
-    D = D / np.linalg.norm(D, axis=0)
-    coefficients = np.linalg.lstsq(D, X, rcond=1e-12)[0]
-    visible = X - D @ coefficients
-    lam = 2 * float(np.sum(np.abs(visible @ h) ** 2)) / noise_var
+    observed = experiment.detection.observations.extract(heard.columns(sent.on_air), experiment.waveform.numerology).T
+    under_test, nuisance = _roles(heard, experiment, cell)
+    heard_at_all = sent.active[heard.tx]
+    X, D = observed[:, under_test & heard_at_all], observed[:, nuisance & heard_at_all]
+    if X.shape[1] == 0:
+        return 0.0, 0
+    visible = _visible(X, D)
+    lam = 2 * float(np.sum(np.abs(visible @ heard.gain[under_test & heard_at_all]) ** 2)) / noise_var
     return lam, int(np.linalg.matrix_rank(visible / np.linalg.norm(X, axis=0), tol=1e-3))
+
+
+def _sensing(sent: _Sent, heard: _Heard, experiment: Experiment, cell: str, node: str) -> PowerResponse:
+    """gram_lm = Re(conj(h_l) h_m (X1^H (I - P_D) X1)_lm) / N, so that lam(P) = 2 N / sigma2 s^T gram s, s = sqrt(P).
+
+    X1 has the columns of unit drive, D those of the listed paths from the nodes that transmit. What concerns a silent
+    node is told as if all transmitted: it would bring its self and direct paths along.
+    """
+    observations, numerology = experiment.detection.observations, experiment.waveform.numerology
+    observed = observations.extract(heard.columns(sent.unit), numerology).T
+    under_test, nuisance = _roles(heard, experiment, cell)
+
+    def gram(D: NDArray[np.complex128]) -> NDArray[np.float64]:
+        visible = _visible(observed[:, under_test], D)
+        return _gram(visible, heard.gain[under_test], heard.tx[under_test], sent.power.size)
+
+    told = gram(observed[:, nuisance])
+    active = sent.active
+    if active.any() and not active.all():
+        both = np.ix_(active, active)
+        told[both] = gram(observed[:, nuisance & active[heard.tx]])[both]
+    return _power_response(told, experiment, node, None, observations.num_observations(numerology))
+
+
+def _communication(sent: _Sent, heard: _Heard, experiment: Experiment, user: str, serving: str) -> PowerResponse:
+    """gram_lm = mean over the data elements of Re(conj(y_l) y_m), y_l all that comes from node l at unit drive.
+
+    SINR = P_o gram_oo / (s^T gram s + sigma2), o the serving node and s = sqrt(P) of the others.
+    """
+    numerology = experiment.waveform.numerology
+    elements = ResourceElements(symbols=experiment.waveform.data_symbol_idx)
+    observed = elements.extract(heard.columns(sent.unit), numerology).T
+    gram = _gram(observed, heard.gain, heard.tx, sent.power.size)
+    return _power_response(gram, experiment, user, serving, elements.num_observations(numerology))
+
+
+def _gram(
+    columns: NDArray[np.complex128], gain: NDArray[np.complex128], tx: NDArray[np.int64], num_tx: int
+) -> NDArray[np.float64]:
+    """Real part of the mean product of what comes from each two transmitters, shape (num_tx, num_tx).
+
+    Columns (num_observations, num_paths) with their gains and transmitters; a transmitter's paths add up.
+    """
+    received = np.stack([columns[:, tx == l] @ gain[tx == l] for l in range(num_tx)], axis=1)
+    gram = (received.conj().T @ received).real / columns.shape[0]
+    symmetric: NDArray[np.float64] = (gram + gram.T) / 2  # of rounding
+    return symmetric
+
+
+def _power_response(
+    gram: NDArray[np.float64], experiment: Experiment, node: str, serving: str | None, num_observations: int
+) -> PowerResponse:
+    gains = zip(experiment.node_names, np.diag(gram), strict=True)
+    return PowerResponse(
+        node=node,
+        serving=serving,
+        num_observations=num_observations,
+        gain={name: Estimate.exact(float(gain)) for name, gain in gains},
+        gram=tuple(tuple(float(value) for value in row) for row in gram),
+    )
+
+
+def _visible(X: NDArray[np.complex128], D: NDArray[np.complex128]) -> NDArray[np.complex128]:
+    """(I - P_D) X."""
+    D = D / np.linalg.norm(D, axis=0)
+    left: NDArray[np.complex128] = X - D @ np.linalg.lstsq(D, X, rcond=1e-12)[0]
+    return left
+
+
+def _roles(heard: _Heard, experiment: Experiment, cell: str) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Which paths are the echoes of a cell, and for which others the experiment's detector has a column."""
+    under_test = np.array([path.via == cell and path.kind == "echo" for path in heard.paths])
+    listed = np.array([_listed(path, experiment) for path in heard.paths])
+    return under_test, listed & ~under_test
 
 
 def _listed(path: ScenePath, experiment: Experiment) -> bool:
@@ -157,25 +291,68 @@ def _listed(path: ScenePath, experiment: Experiment) -> bool:
     return True
 
 
-def _check_gains(scene: Scene, rx_gain_db: dict[str, float]) -> None:
+def _powers(experiment: Experiment, powers: Sequence[Sequence[float]] | None) -> list[NDArray[np.float64]]:
+    """Wanted power of every node, point by point."""
+    names = experiment.node_names
+    if powers is None:
+        if not experiment.axis_dbm:
+            raise ConfigError("power.axis_dbm: the experiment has none; give the powers, e.g. --power-mw 0.3,0.3,0.3")
+        return [np.full(len(names), undb(power_dbm)) for power_dbm in experiment.axis_dbm]
+    for i, vector in enumerate(powers):
+        if len(vector) != len(names):
+            raise ConfigError(
+                f"powers[{i}]: found {len(vector)} numbers; must be {len(names)}, in milliwatt, one for each of "
+                f"{', '.join(names)}"
+            )
+        for name, power in zip(names, vector, strict=True):
+            if not 0 <= power <= MAX_POWER_MW:  # a NaN is refused here as well
+                raise ConfigError(f"powers[{i}]: {power:g} mW of {name}; must be 0 (silent) to {MAX_POWER_MW:g} mW")
+    return [np.array(vector, dtype=np.float64) for vector in powers]
+
+
+def _gains(scene: Scene, experiment: Experiment, given: Mapping[str, float]) -> dict[str, float]:
+    """Receive gain of every node and user: as given, else as the experiment fixes it."""
+    names = [row.name for row in experiment.receivers]
+    foreign = sorted(set(given) - set(names))
+    if foreign:
+        raise ConfigError(
+            f"rx_gain_db: {', '.join(foreign)} is no receiver of the experiment; receivers are {', '.join(names)}"
+        )
+    gains, missing = {}, []
+    for name in names:
+        wanted = given.get(name, experiment.rx_gain_db(name))
+        if wanted == "auto":
+            missing.append(name)
+        else:
+            gains[name] = float(wanted)
+    if missing:
+        raise ConfigError(f"rx_gain_db: the experiment says auto; give the realised gain of {', '.join(missing)}")
     hardware = scene.hardware
     low, high = hardware.rx_gain_min_db, hardware.rx_gain_max_db
-    for name, gain_db in rx_gain_db.items():
+    for name, gain_db in gains.items():
         if not low <= gain_db <= high:  # a NaN is refused here as well
             raise ConfigError(
                 f"rx_gain_db: {gain_db:g} dB of {name} is outside {low:g}..{high:g} dB of {hardware.model}; "
                 f"give the gain as realised"
             )
+    return gains
 
 
 def _check_scene(scene: Scene, experiment: Experiment) -> None:
     """One noncentrality for all frames needs a static scene that has what the experiment names."""
     targets = [target.name for target in scene.targets]
-    for i, name in enumerate(experiment.node_names):
-        if name not in scene.node_names:
-            raise ConfigError(
-                f"nodes[{i}].name: '{name}' is no node of the scene; it has {', '.join(scene.node_names)}"
-            )
+    for table, rows in (("nodes", experiment.nodes), ("users", experiment.users)):
+        for i, row in enumerate(rows):
+            if row.name not in scene.node_names:
+                raise ConfigError(
+                    f"{table}[{i}].name: '{row.name}' is no node of the scene; it has {', '.join(scene.node_names)}"
+                )
+            real = scene.nodes[scene.node_names.index(row.name)]
+            if real.num_rx == 0 or (table == "nodes" and real.num_tx == 0):
+                raise ConfigError(
+                    f"{table}[{i}].name: '{row.name}' has num_tx = {real.num_tx} and num_rx = {real.num_rx} in the "
+                    f"scene; {'nodes must transmit and receive' if table == 'nodes' else 'users must receive'}"
+                )
     for i, cell in enumerate(experiment.cells):
         if cell.name not in targets:
             raise ConfigError(f"cells[{i}].name: '{cell.name}' is no target of the scene; it has {', '.join(targets)}")

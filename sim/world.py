@@ -1,16 +1,18 @@
 """The state of an emulated world: one clock, epochs, radios and the condition. No socket in here.
 
-Every transmit, mute, configure and condition opens a new epoch. Within an epoch every node has its own read position;
-sample k of a node is taken k + receive_offset_samples (of that node) after the epoch began, so equal indices of two
-nodes are simultaneous only where their offsets are equal. Noise is a function of (seed, node, absolute sample index),
-so results depend neither on how a stream was cut into blocks nor on the order in which nodes were read.
+Every transmit, mute, configure and condition opens a new epoch, the next one; a condition may ask for a later one, so
+that a run that goes on in a fresh world has the noise that it would have had in the old one. Within an epoch every node
+has its own read position; sample k of a node is taken k + receive_offset_samples (of that node) after the epoch began,
+so equal indices of two nodes are simultaneous only where their offsets are equal. Noise is a function of (seed, node,
+absolute sample index), so results depend neither on how a stream was cut into blocks nor on the order in which nodes
+were read.
 """
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sim.channel import PathTable, convert, path_tables, render
-from sim.noise import EPOCH_STRIDE, absolute_index, unit_noise
+from sim.noise import EPOCH_STRIDE, MAX_EPOCH, absolute_index, unit_noise
 from sim.propagation import scene_paths
 from sim.scene import Scene
 from testbed.device import Limits, Reception, Settings
@@ -39,8 +41,10 @@ class World:
         return self._limits[self._index(node)]
 
     def transmitting(self) -> dict[str, bool]:
-        """Per node whether its transmitter is on."""
-        return {name: self._sent[i] is not None for i, name in enumerate(self.scene.node_names)}
+        """Per node that has a transmitter, whether it is on."""
+        return {
+            name: self._sent[i] is not None for i, name in enumerate(self.scene.node_names) if self._limits[i].num_tx
+        }
 
     def configure(self, node: str, wanted: Settings) -> Settings:
         """Realise settings of a node; a new epoch begins."""
@@ -67,8 +71,18 @@ class World:
             self._sent[index] = None
             self._new_epoch()
 
-    def set_condition(self, condition: str) -> None:
-        """Switch targets: 'all', 'empty' or 'without:<target>'; a new epoch begins."""
+    def set_condition(self, condition: str, epoch: int | None = None) -> None:
+        """Switch targets; a new epoch begins.
+
+        Args:
+            condition: 'all', 'empty' or 'without:<target>'.
+            epoch: the epoch wanted; an earlier one than the next gives the next, for no index is used twice.
+
+        Raises:
+            SettingOutOfRange: no such target, or no such epoch.
+        """
+        if epoch is not None and not 0 <= epoch < MAX_EPOCH:
+            raise SettingOutOfRange(f"epoch {str(epoch)[:40]}: must lie in 0..{MAX_EPOCH - 1}")
         names = [target.name for target in self.scene.targets]
         if condition == "all":
             off: frozenset[str] = frozenset()
@@ -82,7 +96,7 @@ class World:
                 f"targets here: {', '.join(names)}"
             )
         self.condition, self._targets_off = condition, off
-        self._new_epoch()
+        self._new_epoch(epoch or 0)
 
     def receive(self, node: str, num_samples: int) -> Reception:
         """The next samples of a node in this epoch."""
@@ -93,6 +107,8 @@ class World:
             raise RadioError(f"{node}: has no receiver")
         if num_samples < 1:
             raise RadioError(f"{node}: {num_samples} samples asked for; must be at least 1")
+        if self.epoch >= MAX_EPOCH:
+            raise RadioError(f"{node}: all {MAX_EPOCH} epochs of this world are used up; start the emulator again")
         start = self._read_at[index]
         if start + num_samples > EPOCH_STRIDE:
             raise RadioError(
@@ -127,9 +143,8 @@ class World:
         offsets = [node.start_offset_samples for node in self.scene.nodes]
         return path_tables(paths, buffers, offsets, settings.sample_rate_hz)
 
-    def _new_epoch(self) -> None:
-        self.epoch += 1
-        absolute_index(self.epoch, 0)
+    def _new_epoch(self, earliest: int = 0) -> None:
+        self.epoch = max(self.epoch + 1, earliest)
         self._read_at = [0] * len(self.scene.nodes)
         self._tables = {}
 

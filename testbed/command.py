@@ -1,6 +1,7 @@
 """What both command lines share: one line per failure, exit codes, and signals that unwind."""
 
 import contextlib
+import os
 import sys
 from typing import NoReturn
 
@@ -27,9 +28,13 @@ def new_app(name: str, description: str) -> typer.Typer:
 def run_app(app: typer.Typer) -> NoReturn:
     """Run a command line and exit: 0 done, 1 failed in one line, 2 wrong usage, 130 interrupted.
 
-    SIGTERM, and SIGHUP of a closed terminal, unwind like Ctrl-C, so that every `finally` mutes.
+    SIGTERM, and SIGHUP of a closed terminal, unwind like Ctrl-C, so that every `finally` mutes. Linear algebra gets one
+    thread, unless the environment says otherwise.
     """
     interrupts.install()
+    for library in ("OPENBLAS", "MKL", "OMP"):
+        # before NumPy is loaded; our matrices are small, and threads that wait for a busy core cost up to fourfold
+        os.environ.setdefault(f"{library}_NUM_THREADS", "1")
     try:
         code = app(standalone_mode=False)
     except IsacError as exc:

@@ -14,6 +14,7 @@ from testbed.errors import RadioError, SettingOutOfRange
 from testbed.units import undb
 
 Continuity = Literal["reported", "unknown", "verified"]
+TX_BACKOFF_DB = 0.5  # the largest rail of what is sent stays this far below full scale
 
 
 @dataclass(frozen=True)
@@ -75,6 +76,10 @@ class Limits:
     def tx_amplitude(self, tx_gain_db: float) -> float:
         """Factor from full-scale amplitude to sqrt(milliwatt) at the antenna for a realised transmit gain."""
         return float(np.sqrt(undb(self.tx_full_scale_dbm + tx_gain_db)))
+
+    def largest_power(self, peak_to_average: float) -> float:
+        """Largest mean power in milliwatt of samples whose largest squared rail is `peak_to_average` times it."""
+        return undb(self.tx_full_scale_dbm + self.tx_gain_max_db - TX_BACKOFF_DB) / peak_to_average
 
     def realise(self, wanted: Settings, name: str) -> Settings:
         """Round gains to their steps; raise SettingOutOfRange with number, limits and next step."""

@@ -1,15 +1,14 @@
 """Measured quantities: value, standard error, count. Truth is of the same type, with zero standard error."""
 
-import json
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from testbed.config import StrictModel
-from testbed.errors import CaptureError
+from testbed.documents import read_document, write_document
 
 
 class Estimate(StrictModel):
@@ -37,17 +36,48 @@ class PathMeasurement(StrictModel):
     phase_rad: Estimate | None = None  # only where all frames share one phase
 
 
+class PowerResponse(StrictModel):
+    """How the transmitters' powers add up at one receiver: for a cell under test, or for a user's data.
+
+    With s_l = sqrt(P_l) the received power per observation is s^T gram s: exact also where frames are correlated. Its
+    diagonal are the gains a solver works with, linear in the powers.
+    """
+
+    node: str  # receiver
+    serving: str | None = None  # transmitter whose data it wants; none for a cell under test, where all are wanted
+    num_observations: int = Field(ge=1)  # per frame; N of the detector, or data elements
+    gain: dict[str, Estimate]  # per transmitter, effective power gain; floored at 0
+    gram: tuple[tuple[float, ...], ...]  # shape (num_tx, num_tx), symmetric, its diagonal the gains
+    floored: tuple[str, ...] = ()  # transmitters whose gain came out negative
+    age_rounds: dict[str, int] = {}  # transmitters that were silent: how many measurements old their gain is
+
+
+class LinkMeasurement(StrictModel):
+    """A user's link to its serving node, per used resource element of the data. SINRs are linear."""
+
+    pilot_sinr: Estimate  # gains and noise of the pilot symbols
+    data_sinr: Estimate  # data-aided error vector, channel from the pilots of other symbols
+    decision_sinr: Estimate  # error vector against the nearest symbol: too high where symbols are mistaken
+    symbol_error_rate: Estimate
+    bit_error_rate: Estimate
+
+
 class Measurement(StrictModel):
     """What is known of the network at one power vector."""
 
     origin: Literal["measured", "truth"]
     node_names: tuple[str, ...]  # transmitting nodes, the order of `power`
     power: tuple[float, ...]  # realised, milliwatt, linear
+    max_power: tuple[float, ...] = ()  # largest the radios can realise with this frame, milliwatt
     noise_var: dict[str, Estimate]  # per receiver: E|w|^2 per complex sample, milliwatt; muted capture
     residual_noise_var: dict[str, Estimate] = {}  # per receiver: from the residual of the detector's fit
     noncentrality: dict[str, Estimate] = {}  # per cell under test: lam of 2T ~ ncx2(2r, lam)
     rank: dict[str, int] = {}  # per cell: r
+    num_nuisance: dict[str, int] = {}  # per cell: Q
     paths: tuple[PathMeasurement, ...] = ()
+    sensing: dict[str, PowerResponse] = {}  # per cell under test
+    communication: dict[str, PowerResponse] = {}  # per user
+    links: dict[str, LinkMeasurement] = {}  # per user
 
 
 class MeasurementFile(StrictModel):
@@ -57,29 +87,17 @@ class MeasurementFile(StrictModel):
     points: tuple[Measurement, ...]
 
 
-MAX_FILE_BYTES = 100_000_000
 NOISE_BLOCK_SAMPLES = 1 << 20  # per channel; squares of a whole capture would take twice its memory
 
 
 def save_measurements(path: Path, measurements: MeasurementFile) -> None:
     """Write as JSON; floats keep every bit. CaptureError in one line when the file cannot be written."""
-    text = json.dumps(measurements.model_dump(mode="json"), indent=1) + "\n"
-    try:
-        path.write_text(text, encoding="utf-8")
-    except OSError as exc:
-        raise CaptureError(f"{path}: cannot be written ({exc.strerror or exc}); choose another directory") from exc
+    write_document(path, measurements.model_dump(mode="json"))
 
 
 def load_measurements(path: Path) -> MeasurementFile:
     """Read what `save_measurements` wrote; CaptureError in one line otherwise."""
-    try:
-        if path.stat().st_size > MAX_FILE_BYTES:
-            raise CaptureError(f"{path}: larger than {MAX_FILE_BYTES} bytes; not a measurement file")
-        return MeasurementFile.model_validate_json(path.read_bytes())
-    except OSError as exc:
-        raise CaptureError(f"{path}: cannot be read ({exc.strerror or exc})") from exc
-    except ValidationError as exc:
-        raise CaptureError(f"{path}: not a measurement file ({exc.error_count()} faults); measure again") from exc
+    return read_document(path, MeasurementFile, "a measurement file", "measure again")
 
 
 def noise_estimate(raw: NDArray[np.int16], lsb: float) -> Estimate:

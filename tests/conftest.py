@@ -1,6 +1,9 @@
 """The end of every test run says what was left out and why; with ISAC_NO_SKIPS=1 leaving out is an error."""
 
 import os
+
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # as the command line does; before anything loads NumPy
+
 from collections import Counter
 
 import hypothesis

@@ -2,7 +2,7 @@
 
 import hashlib
 import tomllib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ from sim.world import World
 from testbed.capture import CHUNK_SAMPLES, CHUNK_TABLE, Capture, NodeCapture
 from testbed.config import validate
 from testbed.device import Reception, Settings
+from testbed.experiment.acquire import setup_document
 from testbed.experiment.config import Experiment, preset_text
 from testbed.measurement import Estimate
 from testbed.radio.gains import realise
@@ -38,7 +39,8 @@ def comp_scene(*, seed: int = 1, **node: Any) -> Scene:
     """The CoMP reference scene; keywords replace keys of every node."""
     data = load_scene("comp").model_dump()
     data["seed"] = seed
-    data["nodes"] = [row | node for row in data["nodes"]]
+    # users have no leakage
+    data["nodes"] = [row | node if row["num_tx"] else row for row in data["nodes"]]
     return validate(data, Scene, "comp")
 
 
@@ -59,7 +61,7 @@ def loss_record(receptions: Iterable[Reception]) -> np.ndarray:
 
 def capture_comp(
     *,
-    power_dbm: float = -6.0,
+    power_dbm: float | Sequence[float] = -6.0,
     num_frames: int = 200,
     condition: str = "all",
     scene: Scene | None = None,
@@ -74,20 +76,25 @@ def capture_comp(
     experiment = experiment or comp_experiment()
     world = World(scene or comp_scene())
     numerology = experiment.waveform.numerology
-    wanted = experiment.waveform.frame(np.full(len(experiment.nodes), undb(power_dbm)))
+    # -inf dBm silences a node
+    wanted = experiment.waveform.frame(undb(np.broadcast_to(np.asarray(power_dbm, float), len(experiment.nodes))))
     on_air, settings = np.zeros_like(wanted.samples), {}
     for row, name in enumerate(experiment.node_names):
         plan, sent, on_air[row] = realise(wanted.samples[row], world.limits(name))
         asked = Settings(numerology.carrier_hz, numerology.sample_rate_hz, plan.tx_gain_db, RX_GAIN_DB)
         settings[name] = world.configure(name, asked)
-        if not muted:
+        if not muted and plan.scale > 0:
             world.transmit(name, sent[None])
+    for user in experiment.users:
+        asked = Settings(numerology.carrier_hz, numerology.sample_rate_hz, -89.75, float(user.rx_gain_db))
+        settings[user.name] = world.configure(user.name, asked)
     world.set_condition(condition)
     nodes = []
     for name in listening:
         got = world.receive(name, (num_frames + 1) * wanted.frame_len)
         index = world.scene.node_names.index(name)
-        noise_var = effective_noise_var(world.scene, index, numerology.sample_rate_hz, RX_GAIN_DB)
+        gain_db = settings[name].rx_gain_db
+        noise_var = effective_noise_var(world.scene, index, numerology.sample_rate_hz, gain_db)
         nodes.append(
             NodeCapture(
                 name, got.raw, settings[name], world.limits(name), loss_record([got]), Estimate.exact(noise_var)
@@ -98,12 +105,13 @@ def capture_comp(
         tx_names=experiment.node_names,
         frame=None if muted else Frame(on_air, wanted.pilot_power, wanted.data_power),
         nodes=tuple(nodes),
-        setup={
-            "numerology": numerology.model_dump(mode="json"),
-            "survey": experiment.survey.model_dump(mode="json"),
-            "observations": experiment.detection.observations.model_dump(mode="json"),
-        },
+        setup=setup_document(experiment),
         experiment=experiment.resolved(),
         simulated=True,
-        info={"power_dbm": power_dbm},
+        info={},
     )
+
+
+def everyone(experiment: Experiment | None = None) -> tuple[str, ...]:
+    """Names of all receivers."""
+    return tuple(row.name for row in (experiment or comp_experiment()).receivers)

@@ -4,8 +4,9 @@ The layout is documented field by field in captures/README.md. A file is written
 Attribute names follow SigMF where it has one; our own stand under `isac:`.
 """
 
-from testbed.capture.layout import CHUNK_SAMPLES, CHUNK_TABLE, LAYOUT, SEGMENT_TABLE
+from testbed.capture.layout import CHUNK_SAMPLES, CHUNK_TABLE, LAYOUT, SEGMENT_TABLE, now, versions
 from testbed.capture.reader import check, load
+from testbed.capture.trim import truncate
 from testbed.capture.values import Capture, NodeCapture
 from testbed.capture.writer import CaptureWriter, save
 
@@ -19,5 +20,8 @@ __all__ = [
     "NodeCapture",
     "check",
     "load",
+    "now",
     "save",
+    "truncate",
+    "versions",
 ]

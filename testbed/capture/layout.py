@@ -59,7 +59,7 @@ def create_layout(file: h5py.File, capture: Capture) -> None:
     # documents are datasets, for an attribute holds at most 64 KiB
     file["setup"] = np.bytes_(_json(capture.setup).encode())
     file["experiment"] = np.bytes_(_json(capture.experiment).encode())
-    file["info"] = np.bytes_(_json({"created": _now("seconds"), "versions": versions(), **capture.info}).encode())
+    file["info"] = np.bytes_(_json({"created": now("seconds"), "versions": versions(), **capture.info}).encode())
     if capture.frame is not None:
         group = file.create_group("frame")
         group["samples"] = capture.frame.samples
@@ -106,7 +106,7 @@ def _create_node(group: h5py.Group, node: NodeCapture) -> None:
     segment = (
         0,
         node.settings.carrier_hz,
-        _now("milliseconds").encode(),
+        now("milliseconds").encode(),
         node.settings.tx_gain_db,
         node.settings.rx_gain_db,
     )
@@ -124,7 +124,8 @@ def versions() -> dict[str, str]:
     }
 
 
-def _now(precision: str) -> str:
+def now(precision: str) -> str:
+    """UTC in ISO 8601."""
     return datetime.datetime.now(datetime.UTC).isoformat(timespec=precision).replace("+00:00", "Z")
 
 

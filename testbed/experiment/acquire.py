@@ -37,20 +37,20 @@ class Transmission:
 
 @contextlib.contextmanager
 def open_radios(experiment: Experiment, emulator_endpoint: str | None) -> Iterator[list[Radio]]:
-    """The experiment's radios in node order; closed, and therefore muted, on every exit.
+    """The experiment's radios, nodes and then users; closed, and therefore muted, on every exit.
 
     Raises:
         RadioError: at the end, naming the radios that did not answer while being muted and may still transmit.
     """
     radios: list[Radio] = []
     try:
-        for node in experiment.nodes:
+        for node in experiment.receivers:
             endpoint = emulator_endpoint if node.radio == "emulator" else node.radio
             assert endpoint is not None, "the experiment's own check demands an emulator table"
             radios.append(RemoteRadio(endpoint, node.name))
         yield radios
     finally:
-        loud = [radio.name for radio in reversed(radios) if not _closed(radio)]
+        loud = [radio.name for radio in reversed(radios) if not _closed(radio) and radio.limits.num_tx > 0]
         if loud:
             raise RadioError(
                 f"{', '.join(loud)}: did not answer while being muted and may still transmit; switch them off by hand"
@@ -82,11 +82,15 @@ def transmit(
 ) -> Transmission:
     """Put a frame on the air; returns what the hardware does, not what was asked.
 
-    A node is muted while its gain changes, so that no old buffer is heard at a new gain.
+    A node is muted while its gain changes, so that no old buffer is heard at a new gain. The radios after the
+    transmitting ones only receive.
     """
     on_air = np.empty_like(wanted.samples)
-    settings = {}
-    for row, radio in enumerate(radios):
+    settings = {
+        radio.name: radio.configure(_settings(experiment, radio.limits.tx_gain_min_db, rx_gain_db[radio.name]))
+        for radio in radios[len(on_air) :]
+    }
+    for row, radio in enumerate(radios[: len(on_air)]):
         plan, sent, on_air[row] = realise(wanted.samples[row], radio.limits)
         radio.mute()
         asked = _settings(experiment, plan.tx_gain_db, rx_gain_db[radio.name])
@@ -141,11 +145,7 @@ def acquire(
         tx_names=experiment.node_names,
         frame=transmission.frame,
         nodes=nodes,
-        setup={
-            "numerology": experiment.waveform.numerology.model_dump(mode="json"),
-            "survey": experiment.survey.model_dump(mode="json"),
-            "observations": experiment.detection.observations.model_dump(mode="json"),
-        },
+        setup=setup_document(experiment),
         experiment=experiment.resolved(),
         simulated=any(radio.limits.simulated for radio in radios),
         info=info,
@@ -156,22 +156,34 @@ def acquire(
     return load(path)
 
 
+def setup_document(experiment: Experiment) -> dict[str, Any]:
+    """What detection and measurement need of the experiment, as every capture keeps it."""
+    return {
+        "numerology": experiment.waveform.numerology.model_dump(mode="json"),
+        "survey": experiment.survey.model_dump(mode="json"),
+        "observations": experiment.detection.observations.model_dump(mode="json"),
+        "waveform": experiment.waveform.model_dump(mode="json"),
+    }
+
+
 def plan_receivers(radios: Sequence[Radio], experiment: Experiment, loudest: Frame) -> dict[str, float]:
-    """Receive gain per node: as the experiment fixes it, or planned from sounding captures at the highest power."""
-    wanted = experiment.capture.rx_gain_db
-    if wanted != "auto":
-        return {radio.name: float(wanted) for radio in radios}
-    gains = {radio.name: radio.limits.rx_gain_min_db for radio in radios}
+    """Receive gain per radio: as the experiment fixes it, or planned from sounding captures at the highest power."""
+    wanted = {radio.name: experiment.rx_gain_db(radio.name) for radio in radios}
+    fixed = {name: float(gain_db) for name, gain_db in wanted.items() if gain_db != "auto"}
+    planned = [radio for radio in radios if radio.name not in fixed]
+    if not planned:
+        return fixed
+    gains = {radio.name: radio.limits.rx_gain_min_db for radio in radios} | fixed
     noise = {}
     # noise in LSB shows only at a high gain, the peak only where nothing clips: two soundings
     high = {radio.name: radio.limits.rx_gain_max_db for radio in radios}
     mute(radios, experiment, high)
-    for radio in radios:
+    for radio in planned:
         quiet = radio.receive(SOUNDING_FRAMES * experiment.waveform.frame_len).raw.astype(np.float64)
         noise[radio.name] = float(np.sqrt(np.mean(quiet**2)))
     for _ in range(2):
         transmit(radios, loudest, experiment, gains)
-        for radio in radios:
+        for radio in planned:
             sounding = radio.receive(SOUNDING_FRAMES * experiment.waveform.frame_len)
             peak = max(float(np.abs(sounding.raw.astype(np.int32)).max()), 1.0) / sounding.full_scale
             below_db = radio.limits.rx_gain_max_db - gains[radio.name]

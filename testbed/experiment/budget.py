@@ -12,17 +12,17 @@ from numpy.typing import NDArray
 
 from testbed.device import Limits
 from testbed.errors import SettingOutOfRange
-from testbed.experiment.config import Experiment
+from testbed.experiment.config import Experiment, RadioTable
+from testbed.experiment.levels import receiver_levels
 from testbed.places import distance_m
-from testbed.radio.gains import MIN_NOISE_LSB, plan_receive_gain, realise
-from testbed.sensing.model import Path, cell_paths, nuisance_paths, projection_basis, time_columns
+from testbed.radio.gains import realise
+from testbed.sensing.model import Path, cell_paths, direct_paths, nuisance_paths, projection_basis, time_columns
 from testbed.theory.link import direct_gain, echo_gain
 from testbed.theory.marcum import detection_probability_series, glrt_threshold_series
-from testbed.units import SPEED_OF_LIGHT_MPS, db, si_bytes, thermal_noise_dbm, undb
+from testbed.units import SPEED_OF_LIGHT_MPS, db, si_bytes, undb
 from testbed.waveform.frame import Frame
 from testbed.waveform.shift import rms_bandwidth
 
-NOISE_PEAK_SIGMA = 4.5  # of a rail: exceeded about once in 150,000 samples
 MIN_RESIDUAL = 3  # complex degrees of freedom: the F statistic has a variance from there on
 BYTES_PER_RAW_SAMPLE = 4  # two 16-bit integers
 BYTES_WHILE_JUDGED = 28  # complex64, a copy of it in double precision, and observations
@@ -43,6 +43,21 @@ class CellBudget:
     echo_snr_db: float  # all transmitters, in the sampled band
     peak_dbfs: float  # largest rail, noise peak included
     pod: tuple[float, ...]  # predicted, one per power
+    loop_pod: float | None  # predicted at equal powers of the loop's budget
+
+
+@dataclass(frozen=True)
+class UserBudget:
+    """What a user should see at the highest power, in free space: at best."""
+
+    user: str
+    node: str  # that serves it
+    rx_gain_db: float
+    noise_dbm: float
+    noise_lsb: float  # rms per rail
+    own_snr_db: float  # of the serving node, in the sampled band
+    others_inr_db: float  # of all other nodes together
+    peak_dbfs: float  # largest rail, noise peak included
 
 
 @dataclass(frozen=True)
@@ -54,6 +69,7 @@ class Budget:
     rms_bandwidth: tuple[float, ...]  # per node, cycles per sample
     powers_dbm: tuple[float, ...]
     cells: tuple[CellBudget, ...]
+    users: tuple[UserBudget, ...]
     num_samples: int
     disk_bytes: int
     memory_bytes: int  # of the largest capture, while it is judged
@@ -71,9 +87,10 @@ class Budget:
     def to_dict(self) -> dict[str, Any]:
         """Plain data for --json; what does not exist (no other transmitter: no direct path) is null."""
         plain = asdict(self)
-        plain["cells"] = [
-            {key: None if value == float("-inf") else value for key, value in row.items()} for row in plain["cells"]
-        ]
+        for table in ("cells", "users"):
+            plain[table] = [
+                {key: None if value == float("-inf") else value for key, value in row.items()} for row in plain[table]
+            ]
         return plain
 
 
@@ -97,17 +114,18 @@ def assumed_limits(experiment: Experiment) -> Limits:
 
 
 def total_samples(experiment: Experiment) -> int:
-    """Samples a run captures: all nodes under H1, the judging node under H0, all nodes muted."""
-    per_power = (len(experiment.nodes) + len(experiment.cells)) * experiment.samples_per_capture
-    return len(experiment.power.axis_dbm) * per_power + len(experiment.nodes) * experiment.muted_samples
+    """Samples a run captures at most: all receivers under H1, the judging node under H0, all receivers muted."""
+    per_step = (len(experiment.receivers) + len(experiment.cells)) * experiment.samples_per_capture
+    rounds = 0 if experiment.loop is None else experiment.loop.num_rounds
+    return (len(experiment.axis_dbm) + rounds) * per_step + len(experiment.receivers) * experiment.muted_samples
 
 
 def link_budget(experiment: Experiment, limits: Limits | None = None) -> Budget:
     """Budget of an experiment; `limits` as a radio reports them, else as the experiment assumes them."""
     limits = limits or assumed_limits(experiment)
     faults: list[str] = []
-    powers = experiment.power.axis_dbm
-    loudest = experiment.waveform.frame(np.full(len(experiment.nodes), undb(max(powers))))
+    powers = experiment.equal_powers_dbm
+    loudest = experiment.waveform.frame(np.full(len(experiment.nodes), undb(experiment.highest_equal_power_dbm)))
     on_air = loudest.samples.copy()
     for row, node in enumerate(experiment.nodes):
         try:
@@ -120,6 +138,11 @@ def link_budget(experiment: Experiment, limits: Limits | None = None) -> Budget:
         budget, fault = _cell(experiment, limits, index, on_air, unit)
         cells.append(budget)
         faults += [text for text in fault if text not in faults]
+    users = []
+    for index in range(len(experiment.users)):
+        user, found = _user(experiment, limits, index, on_air)
+        users.append(user)
+        faults += found
     num_samples = total_samples(experiment)
     notes = []
     if len(powers) * experiment.capture.num_frames * len(experiment.cells) < 20_000:
@@ -133,8 +156,9 @@ def link_budget(experiment: Experiment, limits: Limits | None = None) -> Budget:
         rms_bandwidth=tuple(float(beta) for beta in rms_bandwidth(unit.samples)),
         powers_dbm=powers,
         cells=tuple(cells),
+        users=tuple(users),
         num_samples=num_samples,
-        disk_bytes=BYTES_PER_RAW_SAMPLE * num_samples,
+        disk_bytes=_disk_bytes(experiment, num_samples),
         memory_bytes=_memory_bytes(experiment),
         duration_s=num_samples / rate,
         faults=tuple(faults),
@@ -142,11 +166,22 @@ def link_budget(experiment: Experiment, limits: Limits | None = None) -> Budget:
     )
 
 
+def _disk_bytes(experiment: Experiment, num_samples: int) -> int:
+    """What stays, and the largest capture, which is on disk until it is judged."""
+    keep, kept = experiment.capture.keep_frames, num_samples
+    if keep != "all":
+        share = (keep + 1) / (experiment.capture.num_frames + 1) if keep else 0.0
+        kept = round(num_samples * min(share, 1.0))
+        longest = max(experiment.samples_per_capture, experiment.muted_samples)
+        kept = min(kept + len(experiment.receivers) * longest, num_samples)
+    return BYTES_PER_RAW_SAMPLE * kept
+
+
 def _memory_bytes(experiment: Experiment) -> int:
     """All nodes' integers, and one node's samples as complex numbers twice over while they are folded and cut."""
     longest = max(experiment.samples_per_capture, experiment.muted_samples)
     judged = BYTES_WHILE_JUDGED * experiment.samples_per_capture
-    return len(experiment.nodes) * BYTES_PER_RAW_SAMPLE * longest + judged
+    return len(experiment.receivers) * BYTES_PER_RAW_SAMPLE * longest + judged
 
 
 def _cell(
@@ -162,28 +197,12 @@ def _cell(
 
     arrived = {path: gain * row for (path, gain), row in zip(
         gains.items(), time_columns(list(gains), on_air, offsets), strict=True)}  # fmt: skip
-    noise_dbm = thermal_noise_dbm(numerology.sample_rate_hz, experiment.nodes[rx].noise_figure_db)
-    rail = np.sqrt(undb(noise_dbm) / 2)
-    total = np.sum(list(arrived.values()), axis=0)
-    peak = float(max(np.abs(total.real).max(), np.abs(total.imag).max())) + NOISE_PEAK_SIGMA * rail
-    rx_gain_db, faults = _receive_gain(experiment, limits, peak, rail, cell.node)
-    full_scale = limits.rx_amplitude(rx_gain_db)
-    noise_lsb = float(rail / full_scale * limits.rx_full_scale)
-    peak_dbfs = db(peak**2 / full_scale**2)
-    if peak_dbfs > 0:
-        faults.append(
-            f"{cell.node}: clipping: the peak at {max(experiment.power.axis_dbm):g} dBm is {peak_dbfs:.1f} dB above "
-            f"full scale at rx_gain_db {rx_gain_db:g}; lower rx_gain_db or power, or raise the isolation"
-        )
-    if noise_lsb < MIN_NOISE_LSB:
-        faults.append(
-            f"{cell.node}: noise is {noise_lsb:.2f} LSB rms per rail at rx_gain_db {rx_gain_db:g}; at least 1 is "
-            f"needed for rounding to act as noise; raise rx_gain_db"
-        )
+    levels = receiver_levels(experiment, limits, cell.node, np.sum(list(arrived.values()), axis=0))
+    faults = list(levels.faults)
 
     def inr_db(paths: list[Path]) -> float:
         power = sum(float(np.mean(np.abs(arrived[path]) ** 2)) for path in paths)
-        return db(power / undb(noise_dbm)) if power > 0 else float("-inf")
+        return db(power / undb(levels.noise_dbm)) if power > 0 else float("-inf")
 
     num_residual = experiment.detection.observations.num_observations(numerology) - len(wanted) - len(nuisance)
     if num_residual < MIN_RESIDUAL:
@@ -191,41 +210,67 @@ def _cell(
             f"detection.observations: N - r - Q = {num_residual} at {cell.node}; the F test needs at least "
             f"{MIN_RESIDUAL}; observe more symbols"
         )
-    noise_var = undb(noise_dbm) + (full_scale / limits.rx_full_scale) ** 2 / 6
+    noise_var = undb(levels.noise_dbm) + (levels.full_scale / limits.rx_full_scale) ** 2 / 6
     lam = _unit_noncentrality(experiment, wanted, nuisance, gains, unit, offsets) / noise_var
     rank = len(wanted)
     limit = glrt_threshold_series(experiment.detection.pfa, rank)
-    pod = [detection_probability_series(lam * undb(p), rank, limit) for p in experiment.power.axis_dbm]
+    pod = [detection_probability_series(lam * undb(p), rank, limit) for p in experiment.equal_powers_dbm]
+    loop_pod = None
+    if experiment.loop is not None and experiment.allocation is not None:
+        start = undb(experiment.allocation.budget_dbm)
+        loop_pod = float(detection_probability_series(lam * start, rank, limit))
     direct = [path for path in nuisance if path.kind == "direct"]
     return (
         CellBudget(
             cell=cell.name,
             node=cell.node,
-            rx_gain_db=rx_gain_db,
-            noise_dbm=noise_dbm,
-            noise_lsb=noise_lsb,
+            rx_gain_db=levels.rx_gain_db,
+            noise_dbm=levels.noise_dbm,
+            noise_lsb=levels.noise_lsb,
             self_inr_db=inr_db([path for path in nuisance if path.kind == "self"]),
             direct_inr_db=max((inr_db([path]) for path in direct), default=float("-inf")),
             echo_snr_db=inr_db(list(wanted)),
-            peak_dbfs=peak_dbfs,
+            peak_dbfs=levels.peak_dbfs,
             pod=tuple(float(p) for p in pod),
+            loop_pod=loop_pod,
         ),
         faults,
     )
 
 
-def _receive_gain(
-    experiment: Experiment, limits: Limits, peak: float, rail: float, node: str
-) -> tuple[float, list[str]]:
-    wanted = experiment.capture.rx_gain_db
-    if wanted != "auto":
-        return float(wanted), []
-    full_scale = limits.rx_amplitude(limits.rx_gain_min_db)
-    try:
-        noise_lsb = rail / full_scale * limits.rx_full_scale
-        return plan_receive_gain(peak / full_scale, noise_lsb, limits.rx_gain_min_db, limits), []
-    except SettingOutOfRange as exc:
-        return limits.rx_gain_min_db, [f"{node}: {exc}"]
+def _user(
+    experiment: Experiment, limits: Limits, index: int, on_air: NDArray[np.complex128]
+) -> tuple[UserBudget, tuple[str, ...]]:
+    """In free space: what stands between a user and its node is not in the experiment file."""
+    survey, numerology, table = experiment.survey, experiment.waveform.numerology, experiment.users[index]
+    paths = direct_paths(survey, survey.users[index], numerology.sample_rate_hz)
+    gains = np.array([_direct_gain(experiment, path, table) for path in paths])
+    arrived = gains[:, None] * time_columns(paths, on_air, np.zeros(len(survey.nodes)))
+    levels = receiver_levels(experiment, limits, table.name, arrived.sum(axis=0))
+    power = np.mean(np.abs(arrived) ** 2, axis=1) / undb(levels.noise_dbm)
+    own = np.array([node.name == table.node for node in survey.nodes])
+    others = float(power[~own].sum())
+    budget = UserBudget(
+        user=table.name,
+        node=table.node,
+        rx_gain_db=levels.rx_gain_db,
+        noise_dbm=levels.noise_dbm,
+        noise_lsb=levels.noise_lsb,
+        own_snr_db=db(float(power[own].sum())),
+        others_inr_db=db(others) if others > 0 else float("-inf"),
+        peak_dbfs=levels.peak_dbfs,
+    )
+    return budget, levels.faults
+
+
+def _direct_gain(experiment: Experiment, path: Path, to: RadioTable) -> complex:
+    """Free-space amplitude of a direct path, with the carrier phase of its length."""
+    numerology = experiment.waveform.numerology
+    wavelength_m = SPEED_OF_LIGHT_MPS / numerology.carrier_hz
+    length_m = path.delay_samples / numerology.sample_rate_hz * SPEED_OF_LIGHT_MPS
+    antennas = undb(experiment.nodes[path.tx].antenna_gain_dbi + to.antenna_gain_dbi)
+    power = direct_gain(length_m, wavelength_m, antennas)
+    return complex(np.sqrt(power) * np.exp(-2j * np.pi * (length_m / wavelength_m % 1.0)))
 
 
 def _unit_noncentrality(

@@ -5,7 +5,7 @@ import queue
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from testbed.errors import ConfigError, RadioError, RadioUnavailable
@@ -54,15 +54,23 @@ def emulator(scene: str, seed: int | None, log: Path) -> Iterator[str]:
 
 @contextlib.contextmanager
 def truth(
-    scene: str, experiment: Path, rx_gain_db: dict[str, float], out: Path, log: Path
+    scene: str,
+    experiment: Path,
+    rx_gain_db: dict[str, float],
+    out: Path,
+    log: Path,
+    powers: Sequence[Sequence[float]] = (),
 ) -> Iterator[Callable[[], None]]:
     """Have the truth file written while the block runs; yields a function that waits for it.
+
+    One point per power vector in milliwatt, or per power of the experiment's axis where none is given.
 
     That function raises ConfigError with the child's own line when the file cannot be written.
     """
     gains = [f"{name}={gain_db!r}" for name, gain_db in rx_gain_db.items()]
     command = [sys.executable, "-m", "sim", "truth", scene, str(experiment), "--out", str(out)]
     command += [argument for gain in gains for argument in ("--rx-gain-db", gain)]
+    command += [argument for row in powers for argument in ("--power-mw", ",".join(repr(float(p)) for p in row))]
     with log.open("wb") as stderr:
         child = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=stderr, start_new_session=True

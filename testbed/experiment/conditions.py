@@ -15,8 +15,11 @@ Ask = Callable[[str], bool]
 class Conditions(Protocol):
     """Something that can put the world into a condition."""
 
-    def set(self, condition: str) -> None:
-        """Set 'all', 'empty' or 'without:<name>'."""
+    def set(self, condition: str, epoch: int | None = None) -> None:
+        """Set 'all', 'empty' or 'without:<name>'; simulated air begins an epoch, not before `epoch`.
+
+        Simulated noise depends on the epoch: a run that names its epochs can be continued on another emulator.
+        """
 
     def describe(self) -> dict[str, Any]:
         """What a capture should keep of the world: the seed of simulated noise."""
@@ -31,10 +34,11 @@ class SimulatedConditions:
     def __init__(self, endpoints: Sequence[str], timeout_s: float = 10.0) -> None:
         self._clients = [WireClient(endpoint, timeout_s) for endpoint in endpoints]
 
-    def set(self, condition: str) -> None:
+    def set(self, condition: str, epoch: int | None = None) -> None:
         """Set the condition on every server."""
+        wish = {"op": "condition", "condition": condition} | ({} if epoch is None else {"epoch": epoch})
         for client in self._clients:
-            client.request({"op": "condition", "condition": condition})
+            client.request(wish)
 
     def describe(self) -> dict[str, Any]:
         """The seed of the noise as every server reports it."""
@@ -53,8 +57,8 @@ class OperatorConditions:
     def __init__(self, ask: Ask) -> None:
         self._ask = ask
 
-    def set(self, condition: str) -> None:
-        """Ask; a refusal ends the run."""
+    def set(self, condition: str, epoch: int | None = None) -> None:
+        """Ask; a refusal ends the run. The air knows no epochs."""
         wish = {
             "all": "put every target in its cell",
             "empty": "take every target out of its cell",

@@ -11,7 +11,8 @@ from pydantic import Field, model_validator
 from testbed.config import StrictModel, load
 from testbed.errors import ConfigError
 from testbed.places import Place
-from testbed.sensing.model import Cell, Reflector, Survey, SurveyNode
+from testbed.sensing.model import Cell, Reflector, Survey, SurveyNode, SurveyUser
+from testbed.units import db
 from testbed.waveform.frame import FrameDesign
 from testbed.waveform.observations import Observations
 
@@ -41,13 +42,25 @@ class EmulatorTable(StrictModel):
     seed: int | None = Field(default=None, ge=0, lt=1 << 64)  # of the noise, instead of the scene's own
 
 
-class NodeTable(Place):
-    """A transmitting and receiving node of the network, where the survey puts it."""
+class RadioTable(Place):
+    """A radio of the network, where the survey puts it."""
 
     radio: str = "emulator"  # 'emulator', or tcp://HOST:PORT of a server that has a node of this name
     antenna_gain_dbi: float = 0.0  # for the link budget
     noise_figure_db: float = Field(default=8.0, ge=0, le=60)  # for the link budget
+    rx_gain_db: float | Literal["auto"] | None = None  # instead of capture.rx_gain_db
+
+
+class NodeTable(RadioTable):
+    """A transmitting and receiving node."""
+
     self_isolation_db: float = Field(default=60.0, ge=0, le=200)  # for the link budget
+
+
+class UserTable(RadioTable):
+    """A receive-only node. It synchronises on the frame of the node that serves it."""
+
+    node: str  # that serves it
 
 
 class CellTable(Place):
@@ -78,11 +91,39 @@ class PowerTable(StrictModel):
 
 
 class CaptureTable(StrictModel):
-    """How much is captured and at which receive gain."""
+    """How much is captured, at which receive gain, and how much of it is kept."""
 
     num_frames: int = Field(ge=1, le=10_000_000)  # trials per power, cell and hypothesis
     rx_gain_db: float | Literal["auto"] = "auto"  # auto: planned from a sounding capture at the highest power
     min_muted_samples: int = Field(default=0, ge=0)  # more than the detector's own need
+    # of every capture, once it is judged; 0 keeps statistics only
+    keep_frames: Literal["all"] | Annotated[int, Field(ge=0)] = "all"
+
+
+class RequirementsTable(StrictModel):
+    """What the network has to deliver, to every cell under test and every user."""
+
+    min_pod: float = Field(gt=0, lt=1)  # at detection.pfa, known-noise test
+    min_rate_bps_hz: float = Field(ge=0, le=30)  # log2(1 + SINR) per used resource element
+
+
+class AllocationTable(StrictModel):
+    """How the transmit power is shared."""
+
+    method: Literal["ppa", "equal", "random"] = "ppa"
+    budget_dbm: float = Field(ge=-150, le=80)  # mean per node: the total, which is shared, is num_nodes times that
+    max_power_dbm: float | None = Field(default=None, ge=-150, le=80)  # of any node; a radio's own limit counts as well
+    seed: int = Field(default=2, ge=0, lt=1 << 32)  # of 'random'
+    # an optimum lies on its constraints and measurements scatter around it (SIGNAL_CHAIN section 4)
+    sensing_margin_db: float = Field(default=0.2, ge=0, le=20)
+    rate_margin_db: float = Field(default=0.3, ge=0, le=20)  # on the SINR
+
+
+class LoopTable(StrictModel):
+    """Rounds of transmit, capture, measure, allocate; the first one transmits with equal powers."""
+
+    num_rounds: int = Field(ge=1, le=1000)  # at most
+    until_settled: bool = True  # end earlier when no power would move by more than one gain step
 
 
 class VerdictTable(StrictModel):
@@ -98,13 +139,17 @@ class Experiment(StrictModel):
     emulator: EmulatorTable | None = None
     waveform: FrameDesign
     nodes: tuple[NodeTable, ...] = Field(min_length=1, max_length=64)
+    users: tuple[UserTable, ...] = Field(default=(), max_length=64)
     cells: tuple[CellTable, ...] = Field(min_length=1, max_length=256)
     reflectors: tuple[ReflectorTable, ...] = ()
     hardware: HardwareTable = HardwareTable()
     shared_reference: bool = True  # all nodes run from one reference clock
     detection: DetectionTable
-    power: PowerTable
+    power: PowerTable | None = None
     capture: CaptureTable
+    requirements: RequirementsTable | None = None
+    allocation: AllocationTable | None = None
+    loop: LoopTable | None = None
     verdict: VerdictTable = VerdictTable()
 
     @model_validator(mode="after")
@@ -121,33 +166,98 @@ class Experiment(StrictModel):
                 f"detection.observations: end at sample {last} of a frame of {self.waveform.frame_len}; symbols are "
                 f"0..{self.waveform.num_symbols - 1}"
             )
-        for i, node in enumerate(self.nodes):
-            if node.radio != "emulator" and not node.radio.startswith("tcp://"):
-                raise ValueError(f"nodes[{i}].radio: found '{node.radio}'; must be 'emulator' or tcp://HOST:PORT")
-        emulated = [node.name for node in self.nodes if node.radio == "emulator"]
-        if self.emulator is None and emulated:
-            raise ValueError("nodes: radio = 'emulator' needs an [emulator] table that names a scene")
-        if self.emulator is not None and len(emulated) < len(self.nodes):
-            raise ValueError(
-                "nodes: with an [emulator] table every radio must be 'emulator'; remove the table to use other servers"
-            )
+        self._check_radios()
+        self._check_loop()
         if not self.shared_reference:
             raise ValueError("shared_reference: false is not supported; nodes must share one reference clock")
         return self
+
+    def _check_radios(self) -> None:
+        for table, rows in (("nodes", self.nodes), ("users", self.users)):
+            for i, row in enumerate(rows):
+                if row.radio != "emulator" and not row.radio.startswith("tcp://"):
+                    raise ValueError(f"{table}[{i}].radio: found '{row.radio}'; must be 'emulator' or tcp://HOST:PORT")
+        emulated = [row.name for row in self.receivers if row.radio == "emulator"]
+        if self.emulator is None and emulated:
+            raise ValueError("nodes: radio = 'emulator' needs an [emulator] table that names a scene")
+        if self.emulator is not None and len(emulated) < len(self.receivers):
+            raise ValueError(
+                "nodes: with an [emulator] table every radio must be 'emulator'; remove the table to use other servers"
+            )
+
+    def _check_loop(self) -> None:
+        if self.users and self.waveform.num_pilot_symbols == 0:
+            raise ValueError(
+                "waveform.num_pilot_symbols: found 0; users take their channel from pilots, give at least 1"
+            )
+        if self.power is None and self.loop is None:
+            raise ValueError("power: missing; give [power] with an axis, or [loop] with rounds, or both")
+        if self.loop is None:
+            return
+        missing = [name for name in ("requirements", "allocation") if getattr(self, name) is None]
+        if missing:
+            raise ValueError(f"loop: needs the tables {' and '.join(f'[{name}]' for name in missing)} as well")
+        for table, rows in (("cells", self.cells), ("users", self.users)):
+            served = [row.node for row in rows]
+            if sorted(served) != sorted(self.node_names):
+                raise ValueError(
+                    f"{table}: CoMP power allocation needs one for every node; found {len(served)} for "
+                    f"{', '.join(served) or 'none'}, nodes are {', '.join(self.node_names)}"
+                )
 
     @property
     def survey(self) -> Survey:
         """The geometry as surveyed."""
         return Survey(
             nodes=tuple(SurveyNode(name=n.name, position_m=n.position_m) for n in self.nodes),
+            users=tuple(SurveyUser(name=u.name, position_m=u.position_m, node=u.node) for u in self.users),
             cells=tuple(Cell(name=c.name, node=c.node, position_m=c.position_m) for c in self.cells),
             reflectors=tuple(Reflector(name=r.name, position_m=r.position_m) for r in self.reflectors),
         )
 
     @property
     def node_names(self) -> tuple[str, ...]:
-        """Names in node order."""
+        """Names of the transmitting nodes, in node order."""
         return tuple(node.name for node in self.nodes)
+
+    @property
+    def receivers(self) -> tuple[NodeTable | UserTable, ...]:
+        """Every radio: nodes, then users."""
+        return (*self.nodes, *self.users)
+
+    @property
+    def axis_dbm(self) -> tuple[float, ...]:
+        """The power axis; empty where the experiment has none."""
+        return () if self.power is None else self.power.axis_dbm
+
+    @property
+    def equal_powers_dbm(self) -> tuple[float, ...]:
+        """Powers that all nodes transmit together: the axis, or else the loop's first round."""
+        if self.axis_dbm:
+            return self.axis_dbm
+        assert self.allocation is not None, "without an axis there is a loop, and that needs an allocation"
+        return (self.allocation.budget_dbm,)
+
+    @property
+    def highest_equal_power_dbm(self) -> float:
+        """The highest power that all nodes transmit together: of the axis, or at the start of the loop."""
+        budget_dbm = (self.allocation.budget_dbm,) if self.loop is not None and self.allocation is not None else ()
+        return max(*self.axis_dbm, *budget_dbm, float("-inf"))
+
+    @property
+    def highest_power_dbm(self) -> float:
+        """The highest power that any node may be given, as far as this file says."""
+        highest = list(self.axis_dbm)
+        if self.loop is not None and self.allocation is not None:
+            total_dbm = self.allocation.budget_dbm + db(len(self.nodes))
+            cap_dbm = self.allocation.max_power_dbm
+            highest.append(total_dbm if cap_dbm is None else min(total_dbm, cap_dbm))
+        return max(highest)
+
+    def rx_gain_db(self, receiver: str) -> float | Literal["auto"]:
+        """Receive gain that the experiment fixes for a node or user, or 'auto'."""
+        own = next(row.rx_gain_db for row in self.receivers if row.name == receiver)
+        return self.capture.rx_gain_db if own is None else own
 
     @property
     def statistic(self) -> Literal["known_noise", "cfar"]:
@@ -168,7 +278,8 @@ class Experiment(StrictModel):
     def muted_samples(self) -> int:
         """Samples per node of the muted capture: its error must not show in the pooled H0 statistic."""
         cells_per_node = max(sum(cell.node == node.name for cell in self.cells) for node in self.nodes)
-        frames = len(self.power.axis_dbm) * self.capture.num_frames * cells_per_node  # share a node's estimate
+        # verdicts pool the axis, or the last round alone
+        frames = len(self.equal_powers_dbm) * self.capture.num_frames * cells_per_node  # share a node's estimate
         needed = MUTED_SAMPLES_PER_FRAME_AND_NODE * len(self.nodes) * frames
         return max(needed, self.capture.min_muted_samples)
 
@@ -182,8 +293,13 @@ class Experiment(StrictModel):
     @property
     def sha256(self) -> str:
         """Hash of the resolved experiment in canonical JSON."""
-        text = json.dumps(self.resolved(), sort_keys=True, separators=(",", ":"))
-        return hashlib.sha256(text.encode()).hexdigest()
+        return document_sha256(self.resolved())
+
+
+def document_sha256(resolved: dict[str, Any]) -> str:
+    """Hash of a resolved experiment as plain data."""
+    text = json.dumps(resolved, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def presets() -> list[str]:

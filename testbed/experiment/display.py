@@ -8,9 +8,11 @@ from rich.progress import Progress as Bar
 
 from testbed.experiment.budget import Budget, total_samples
 from testbed.experiment.config import Experiment
+from testbed.experiment.loop_display import round_lines
 from testbed.experiment.report.wording import verdict_sentence
 
 if TYPE_CHECKING:  # results need HDF5, which `isac check` does without
+    from testbed.experiment.gather import RunResults
     from testbed.experiment.progress import Progress
     from testbed.experiment.results import Results
 
@@ -20,20 +22,54 @@ def print_budget(budget: Budget, model: Experiment) -> None:
     ratios = ", ".join(f"{ratio_db:.1f}" for ratio_db in budget.peak_to_average_db)
     bandwidths = ", ".join(f"{beta:.3f}" for beta in budget.rms_bandwidth)
     print(f"frame of {budget.frame_len} samples; peak-to-average {ratios} dB; rms bandwidth {bandwidths} cycles/sample")
-    print(f"at {max(budget.powers_dbm):g} dBm per node, from the experiment's assumptions:")
+    print(f"at {model.highest_equal_power_dbm:g} dBm per node, from the experiment's assumptions:")
     print("cell  node   noise dBm  noise LSB  self INR dB  direct INR dB  echo SNR dB  peak dBFS")
     for row in budget.cells:
         print(
             f"{row.cell:5} {row.node:6} {row.noise_dbm:9.1f}  {row.noise_lsb:9.2f}  {row.self_inr_db:11.1f}  "
-            f"{row.direct_inr_db:13.1f}  {row.echo_snr_db:11.1f}  {row.peak_dbfs:9.1f}"
+            f"{_level(row.direct_inr_db):>13}  {row.echo_snr_db:11.1f}  {row.peak_dbfs:9.1f}"
         )
     print(f"\npredicted PoD at PFA {model.detection.pfa:g}, known noise:")
     print("power dBm  " + "  ".join(f"{p:6.2f}" for p in budget.powers_dbm))
     for row in budget.cells:
         print(f"{row.cell:9}  " + "  ".join(f"{p:6.3f}" for p in row.pod))
+    if budget.users:
+        print("\nusers, in free space (obstructed paths are weaker):")
+        print("user  node   noise dBm  noise LSB  own SNR dB  others INR dB  peak dBFS")
+        for user in budget.users:
+            print(
+                f"{user.user:5} {user.node:6} {user.noise_dbm:9.1f}  {user.noise_lsb:9.2f}  {user.own_snr_db:10.1f}  "
+                f"{_level(user.others_inr_db):>13}  {user.peak_dbfs:9.1f}"
+            )
+    if model.loop is not None and model.allocation is not None and model.requirements is not None:
+        starts = ", ".join(f"{row.cell} {row.loop_pod:.3f}" for row in budget.cells if row.loop_pod is not None)
+        print(
+            f"\nloop: at most {model.loop.num_rounds} rounds at {model.allocation.budget_dbm:g} dBm per node on "
+            f"average, from equal powers (predicted PoD {starts});\nrequired: PoD {model.requirements.min_pod:g} of "
+            f"every cell, {model.requirements.min_rate_bps_hz:g} bit/s/Hz of every user"
+        )
     print(f"\n{budget.summary()}")
     for note in budget.notes:
         print(f"note: {note}")
+
+
+def _level(value_db: float) -> str:
+    return f"{value_db:.1f}" if value_db > float("-inf") else "-"
+
+
+def print_outcome(results: "RunResults", model: Experiment) -> None:
+    """Every verdict of a run, and what its last round delivered."""
+    if results.axis is not None:
+        print_verdict(results.axis)
+    if results.final is None or not results.rounds:
+        return
+    last = results.rounds[-1]
+    met = "meet" if last.is_met else "do NOT meet"
+    settled = ", settled" if last.settled else ""
+    print(f"\nloop: the powers of round {last.index}{settled} {met} every requirement")
+    if last.note:
+        print(f"  {last.note}")
+    print_verdict(results.final)
 
 
 def print_verdict(results: "Results") -> None:
@@ -88,6 +124,9 @@ class Display:
                 f"power dBm  cell  node   frames   PoD [95 % interval]       theory  ({self._statistic})"
             )
             self._header = False
+        if progress.round is not None:
+            for line in round_lines(progress.round):
+                self._console.print(line, markup=False)
         for p in progress.points:
             theory = p.pod_measured if p.pod_truth is None else p.pod_truth
             self._console.print(

@@ -6,8 +6,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from testbed.experiment.record import StoredDetection
-from testbed.measurement import Estimate
+from testbed.experiment.statistics import StoredDetection
+from testbed.measurement import Estimate, Measurement
 from testbed.theory import consistency, detection
 
 Statistic = Literal["known_noise", "cfar"]
@@ -31,6 +31,27 @@ class Law:
         if statistic == "known_noise":
             return cls(statistic, stored.rank, 0, 0)
         return cls(statistic, stored.rank, stored.num_observations, stored.num_nuisance)
+
+    @classmethod
+    def measured(cls, measurement: Measurement, cell: str, statistic: Statistic) -> "Law":
+        """The law of a cell as it was measured."""
+        if statistic == "known_noise":
+            return cls(statistic, measurement.rank[cell], 0, 0)
+        num_observations = measurement.sensing[cell].num_observations
+        return cls(statistic, measurement.rank[cell], num_observations, measurement.num_nuisance[cell])
+
+    def required_noncentrality(self, pod: float, pfa: float) -> float:
+        """Smallest lam with that PoD."""
+        if self.statistic == "known_noise":
+            return float(detection.required_noncentrality(pod, pfa, self.rank))
+        from scipy.optimize import brentq
+
+        # the F test needs more than the test of known noise, and never a hundredfold where it works at all
+        low = float(detection.required_noncentrality(pod, pfa, self.rank))
+        high = 4 * low + 10
+        while float(self.pod(high, pfa)) < pod:
+            high *= 2
+        return float(brentq(lambda lam: float(self.pod(lam, pfa)) - pod, low, high, xtol=1e-9))
 
     @property
     def h0(self) -> detection.Law:

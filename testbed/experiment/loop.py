@@ -1,116 +1,116 @@
-"""The run: for every power transmit, capture under every condition, detect, record; then judge."""
+"""The closed loop: transmit, capture, measure, allocate, and transmit with the powers that came out.
 
-import contextlib
-import tempfile
-from collections.abc import Callable
-from pathlib import Path
+    plan -> transmit -> capture -> detect, measure -> allocate -> transmit -> ...
 
-from testbed.allocation.base import equal_power
-from testbed.capture import Capture
-from testbed.experiment import children
-from testbed.experiment.acquire import Transmission, acquire, transmit
-from testbed.experiment.conditions import Ask
-from testbed.experiment.config import Experiment, load_experiment
+It ends on a count, or when no power would move by more than one gain step of its radio. A problem without a solution
+keeps the last safe powers, says what is missing, and goes on.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from testbed.allocation.base import Allocation
+from testbed.experiment.config import AllocationTable, Experiment
+from testbed.experiment.feedback import allocate, feedback, first_allocation, in_words
+from testbed.experiment.perform import Outcome, perform
+from testbed.experiment.prediction import Prediction, predict
 from testbed.experiment.progress import Notify, Progress
 from testbed.experiment.record import RunDirectory
-from testbed.experiment.results import Results, gather, measurement, measurements, point
-from testbed.experiment.session import Session, capture_noise, open_session
-from testbed.measurement import Estimate, Measurement, load_measurements, save_measurements
-from testbed.sensing.detect import detect
-from testbed.units import undb
+from testbed.experiment.rounds import Round, RoundRecord, load_rounds, save_round
+from testbed.experiment.session import Session
+from testbed.experiment.step import Step
+from testbed.experiment.summary import summarise
+from testbed.measurement import Estimate, Measurement
+from testbed.units import db
 
 
-def run(directory: RunDirectory, notify: Notify, ask: Ask) -> Results:
-    """Run the experiment of a run directory. Every exit path mutes; captures on disk stay whole.
-
-    Raises:
-        ConfigError: the link budget forbids the run, with every fault.
-        RadioError: a radio or the emulator failed; what was captured before stays readable.
-    """
-    # as written there: what is run is what can be run again
-    experiment = load_experiment(str(directory.experiment))
-    notify(Progress("opening radios"))
-    power_dbm = max(experiment.power.axis_dbm)
-    with contextlib.ExitStack() as stack:
-        session = stack.enter_context(open_session(experiment, power_dbm, directory.path / "emulator.log", ask))
-        truth_written = _start_truth(stack, experiment, directory, session.rx_gain_db)
-        noise_var, warnings = capture_noise(session, experiment, directory.muted_path)
-        notify(Progress("muted", len(session.radios) * experiment.muted_samples, warnings=warnings))
-        truth_written()
-        truth = load_measurements(directory.truth).points if directory.truth.exists() else None
-        points: list[Measurement] = []
-        for index in range(len(experiment.power.axis_dbm)):
-            points.append(_run_power(session, experiment, directory, index, noise_var, truth, notify))
-            save_measurements(directory.measurements, measurements(experiment, points))
-    results = gather(directory, experiment, len(points))
-    directory.write_results(results.to_dict())
-    return results
-
-
-def capture_once(experiment: Experiment, path: Path, condition: str, power_dbm: float, ask: Ask) -> Capture:
-    """One capture of all nodes at one power under one condition, with the noise variance of a muted capture.
-
-    `condition` is one of the experiment's, 'empty' or 'muted'.
-    """
-    length = experiment.samples_per_capture
-    with tempfile.TemporaryDirectory(prefix="isac-") as folder:
-        workspace = Path(folder)
-        with open_session(experiment, power_dbm, workspace / "emulator.log", ask) as session:
-            if condition == "muted":
-                return acquire(path, session.radios, experiment, session.quiet, condition, length, {}, session.info)
-            noise_var, _ = capture_noise(session, experiment, workspace / "muted.h5")
-            transmission = _transmit(session, experiment, power_dbm)
-            session.conditions.set(condition)
-            info = {"power_dbm": power_dbm, **session.info}
-            return acquire(path, session.radios, experiment, transmission, condition, length, noise_var, info)
-
-
-def _run_power(
+def run_loop(
     session: Session,
     experiment: Experiment,
     directory: RunDirectory,
-    index: int,
     noise_var: dict[str, Estimate],
-    truth: tuple[Measurement, ...] | None,
     notify: Notify,
-) -> Measurement:
-    """Everything at one power of the axis; returns what was measured."""
-    power_dbm = experiment.power.axis_dbm[index]
-    transmission = _transmit(session, experiment, power_dbm)
-    info = {"point": index, "power_dbm": power_dbm, **session.info}
-    warnings: dict[str, None] = {}
-    for condition in experiment.conditions:
-        session.conditions.set(condition)
-        judged = [c for c in experiment.cells if condition in ("all", f"without:{c.name}")]
-        listening = [r for r in session.radios if condition == "all" or r.name in {c.node for c in judged}]
-        path, length = directory.capture_path(index, condition), experiment.samples_per_capture
-        capture = acquire(path, listening, experiment, transmission, condition, length, noise_var, info)
-        for cell in judged:
-            detection = detect(capture, cell.name)
-            warnings |= dict.fromkeys(detection.warnings)
-            directory.add_detection(index, detection)
-        notify(Progress(f"{power_dbm:g} dBm, {condition}", len(listening) * length))
-    stored = [directory.detection(index, "all", cell.name) for cell in experiment.cells]
-    exact = truth[index] if truth else None
-    rows = [point(index, power_dbm, s, experiment.statistic, experiment.detection.pfa, exact) for s in stored]
-    notify(Progress(f"{power_dbm:g} dBm", points=tuple(rows), warnings=tuple(warnings)))
-    assert transmission.frame is not None, "a power of the axis is never zero"
-    return measurement(experiment, [float(p) for p in transmission.frame.power], stored)
+) -> None:
+    """Every round that the directory does not hold yet, from the powers of the last one that it holds."""
+    assert experiment.loop is not None and experiment.allocation is not None, "the caller has looked"
+    rounds = load_rounds(directory.rounds)
+    allocation, previous = first_allocation(experiment), None
+    if rounds:
+        allocation, previous = _given(rounds[-1].record.next_power), rounds[-1].measurement
+    while not _is_over(rounds, experiment):
+        step = Step("rounds", len(rounds))
+        info = {"round": step.index, "power_dbm": [db(float(p)) if p > 0 else None for p in allocation.power]}
+        outcome = perform(
+            session, experiment, directory, step, allocation, noise_var, notify, info=info, previous=previous
+        )
+        predicted = _prediction(previous, outcome, experiment)
+        made, allocation = close(experiment, step.index, allocation, outcome, predicted)
+        save_round(directory.round_path(step.index), made, experiment.sha256)
+        rounds.append(made)
+        previous = made.measurement
+        notify(Progress(step.title, round=summarise(directory, experiment, made), warnings=made.record.warnings))
 
 
-def _transmit(session: Session, experiment: Experiment, power_dbm: float) -> Transmission:
-    """Equal powers on all nodes."""
-    num_nodes = len(session.radios)
-    allocation = equal_power(undb(power_dbm) * num_nodes, num_nodes)
-    wanted = experiment.waveform.frame(allocation.pilot_power, allocation.data_power)
-    return transmit(session.radios, wanted, experiment, session.rx_gain_db)
+def close(
+    experiment: Experiment, index: int, used: Allocation, outcome: Outcome, predicted: Prediction | None
+) -> tuple[Round, Allocation]:
+    """Feed a round's measurement to the solver; returns the round, and the powers of the next."""
+    assert experiment.allocation is not None and outcome.transmission.frame is not None, "the caller has looked"
+    given = feedback(outcome.measurement, experiment)
+    proposal = allocate(given, experiment.allocation)
+    note, following = "", proposal
+    if proposal.status == "infeasible":
+        note, following = f"{_what_is_kept(experiment.allocation, index)}: {in_words(given, proposal)}", used
+    record = RoundRecord(
+        index=index,
+        wanted_power=_numbers(used.power),
+        realised_power=_numbers(outcome.transmission.frame.power),
+        tx_gain_db={name: outcome.transmission.settings[name].tx_gain_db for name in experiment.node_names},
+        predicted=predicted,
+        status=proposal.status,
+        note=note,
+        next_power=_numbers(following.power),
+        settled=_is_settled(used, following, outcome) and not (note and experiment.allocation.method == "ppa"),
+        warnings=(*outcome.warnings, *([f"allocation: {proposal.note}"] if proposal.note else [])),
+    )
+    return Round(record, outcome.measurement, proposal), following
 
 
-def _start_truth(
-    stack: contextlib.ExitStack, experiment: Experiment, directory: RunDirectory, rx_gain_db: dict[str, float]
-) -> Callable[[], None]:
-    """Begin writing the truth file of an emulated run; returns what waits for it."""
-    if experiment.emulator is None:
-        return lambda: None
-    scene, log = experiment.emulator.scene, directory.path / "truth.log"
-    return stack.enter_context(children.truth(scene, directory.experiment, rx_gain_db, directory.truth, log))
+def _is_over(rounds: list[Round], experiment: Experiment) -> bool:
+    assert experiment.loop is not None, "the caller has looked"
+    settled = bool(rounds) and rounds[-1].record.settled and experiment.loop.until_settled
+    return settled or len(rounds) >= experiment.loop.num_rounds
+
+
+def _is_settled(used: Allocation, following: Allocation, outcome: Outcome) -> bool:
+    """No power moves by more than one gain step of its radio."""
+    for step_db, before, after in zip(outcome.gain_steps_db, used.power, following.power, strict=True):
+        if (before > 0) != (after > 0):
+            return False
+        if before > 0 and abs(db(float(after / before))) > step_db:
+            return False
+    return True
+
+
+def _prediction(previous: Measurement | None, outcome: Outcome, experiment: Experiment) -> Prediction | None:
+    """What the round before says of the realised powers; it has not seen this round's samples."""
+    if previous is None:
+        return None
+    return predict(previous, np.array(outcome.measurement.power), experiment.statistic, experiment.detection.pfa)
+
+
+def _what_is_kept(table: AllocationTable, index: int) -> str:
+    """The beginning of a note."""
+    if table.method == "ppa":
+        return f"infeasible; keeping round {index} powers"
+    return f"{table.method} power is infeasible"
+
+
+def _given(power: tuple[float, ...]) -> Allocation:
+    """Powers of a round before, to be transmitted."""
+    array: NDArray[np.float64] = np.array(power)
+    return Allocation(array, array, float("nan"), "stationary")
+
+
+def _numbers(power: NDArray[np.float64]) -> tuple[float, ...]:
+    return tuple(float(p) for p in power)

@@ -2,52 +2,54 @@
 
 experiment.toml     resolved, overrides included: `isac run` on it repeats the run
 scene/              a copy of the scene, where the experiment named a file
-captures/*.h5       one per power and condition, and muted.h5
-detections.h5       both statistics of every frame: points/<power index>/<condition>/<cell>
+session.json        receive gains and noise variances: what a resumed run takes over
+captures/*.h5       one per power or round and condition, and muted.h5
+detections.h5       both statistics of every frame: points/<power>/<condition>/<cell>, rounds/<round>/...; error vectors
+                    and some symbols of every user: .../links/<user>
 measurements.json   one measurement per power
-truth.json          emulated runs only, written by isac-sim
-results.json        points and verdicts
+rounds/<round>/     measurement.json, allocation.json (what the solver proposes next) and round.json, written last
+truth.json          emulated runs only, written by isac-sim: per power
+truth_rounds.json   the same, per round
+results.json        points, rounds and verdicts
 report.html
 """
 
-import json
 import shutil
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import h5py
-import numpy as np
 import tomli_w
-from numpy.typing import NDArray
 
+from testbed.config import StrictModel
+from testbed.documents import read_document, write_document
 from testbed.errors import CaptureError, ConfigError
 from testbed.experiment.config import Experiment
+from testbed.experiment.statistics import (
+    StoredDetection,
+    StoredLink,
+    read_detection,
+    read_link,
+    write_detection,
+    write_link,
+)
+from testbed.experiment.step import Step
 from testbed.measurement import Estimate
 from testbed.sensing.detect import Detection
+from testbed.sensing.link import Link
 
 MARKER = "experiment.toml"
 
 
-@dataclass(frozen=True)
-class StoredDetection:
-    """What `detections.h5` keeps of a Detection."""
+class SessionRecord(StrictModel):
+    """How a run began; one that is resumed goes on with it."""
 
-    cell: str
-    node: str
-    condition: str
-    known_noise: NDArray[np.float64]  # T, shape (num_frames,)
-    cfar: NDArray[np.float64]  # F, shape (num_frames,)
-    rank: int
-    num_observations: int
-    num_nuisance: int
-    kappa: NDArray[np.float64]
-    offset_samples: NDArray[np.float64]
-    offset_stderr_samples: NDArray[np.float64]
-    noise_var: Estimate
-    residual_noise_var: Estimate
-    derivative_paths: tuple[str, ...]
-    warnings: tuple[str, ...]
+    created: str  # UTC, ISO 8601
+    simulated: bool
+    emulator_seed: int | list[int | None] | None = None  # of the noise, as the emulator reports it
+    versions: dict[str, str]  # of Python and libraries
+    rx_gain_db: dict[str, float]  # realised, per receiver
+    noise_var: dict[str, Estimate]  # from the muted capture, milliwatt
 
 
 class RunDirectory:
@@ -59,6 +61,9 @@ class RunDirectory:
         self.detections = path / "detections.h5"
         self.experiment = path / MARKER
         self.truth = path / "truth.json"
+        self.truth_rounds = path / "truth_rounds.json"
+        self.session = path / "session.json"
+        self.rounds = path / "rounds"
         self.measurements = path / "measurements.json"
         self.results = path / "results.json"
         self.report = path / "report.html"
@@ -119,7 +124,7 @@ class RunDirectory:
         kept = len(list(self.captures.glob("*.h5")))
         if kept:
             aside = f"; the run it was to replace is in {self._aside}" if self._aside.exists() else ""
-            return f"{kept} captures are whole in {self.path}{aside}"
+            return f"{kept} captures are whole in {self.path}{aside}; to go on: isac run --resume {self.path}"
         shutil.rmtree(self.path)
         if self._aside.exists():
             self._aside.rename(self.path)
@@ -133,22 +138,44 @@ class RunDirectory:
             raise ConfigError(f"{path}: no run there ({MARKER} is missing); give the directory of an isac run")
         return cls(path)
 
-    def capture_path(self, point: int, condition: str) -> Path:
-        """Capture file of a power index and condition; ':' does not go into file names."""
-        return self.captures / f"{point:03d}_{condition.replace(':', '_')}.h5"
+    def capture_path(self, step: Step, condition: str) -> Path:
+        """Capture file of a step and condition; ':' does not go into file names."""
+        return self.captures / f"{step.stem}_{condition.replace(':', '_')}.h5"
+
+    def round_path(self, index: int) -> Path:
+        """Folder of a round."""
+        return self.rounds / f"{index:03d}"
 
     @property
     def muted_path(self) -> Path:
         """Capture with no transmitter on."""
         return self.captures / "muted.h5"
 
-    def add_detection(self, point: int, detection: Detection) -> None:
+    def add_detection(self, step: Step, detection: Detection) -> None:
         """Store the statistics of one capture and cell."""
-        write_detection(self.detections, f"points/{point:03d}/{detection.condition}/{detection.cell}", detection)
+        write_detection(self.detections, f"{step.key}/{detection.condition}/{detection.cell}", detection)
 
-    def detection(self, point: int, condition: str, cell: str) -> StoredDetection:
+    def detection(self, step: Step, condition: str, cell: str) -> StoredDetection:
         """Read one back."""
-        return read_detection(self.detections, f"points/{point:03d}/{condition}/{cell}")
+        return read_detection(self.detections, f"{step.key}/{condition}/{cell}")
+
+    def add_link(self, step: Step, link: Link) -> None:
+        """Store the error vectors of one user."""
+        write_link(self.detections, f"{step.key}/links/{link.user}", link)
+
+    def link(self, step: Step, user: str) -> StoredLink:
+        """Read them back."""
+        return read_link(self.detections, f"{step.key}/links/{user}")
+
+    def save_session(self, session: SessionRecord) -> None:
+        """Write session.json."""
+        write_document(self.session, session.model_dump(mode="json"))
+
+    def load_session(self) -> SessionRecord | None:
+        """Read session.json; None where the run has not come so far."""
+        if not self.session.exists():
+            return None
+        return read_document(self.session, SessionRecord, "the session of a run", "run the experiment again")
 
     def num_finished_points(self) -> int:
         """Powers, from the first on, that were captured and judged under every condition."""
@@ -165,7 +192,7 @@ class RunDirectory:
 
     def write_results(self, results: dict[str, Any]) -> None:
         """Write results.json."""
-        self.results.write_text(json.dumps(results, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+        write_document(self.results, results)
 
 
 def _is_finished(file: h5py.File, point: str) -> bool:
@@ -184,54 +211,3 @@ def _scene_to_copy(experiment: Experiment) -> tuple[str, bytes] | None:
         return path.name, path.read_bytes()
     except OSError as exc:
         raise ConfigError(f"emulator.scene: {path.name} cannot be read ({exc.strerror or exc})") from exc
-
-
-def write_detection(path: Path, key: str, detection: Detection) -> None:
-    """Append a detection to a detections file; the file is closed, and whole, after each."""
-    if detection.known_noise is None or detection.noise_var is None:
-        raise CaptureError(f"{detection.node}: the capture holds no noise variance; capture 'muted' first")
-    try:
-        file = h5py.File(path, "a")
-    except OSError as exc:
-        raise CaptureError(f"{path}: cannot be written; is it a detections file, in a directory that exists?") from exc
-    with file:
-        if key in file:
-            del file[key]
-        group = file.create_group(key)
-        group["known_noise"] = detection.known_noise
-        group["cfar"] = detection.cfar
-        group["kappa"] = detection.kappa
-        group["offset_samples"] = detection.sync.offset_samples
-        group["offset_stderr_samples"] = detection.sync.stderr_samples
-        for name in ("rank", "num_observations", "num_nuisance", "node", "cell", "condition"):
-            group.attrs[name] = getattr(detection, name)
-        group.attrs["noise_var"] = detection.noise_var.model_dump_json()
-        group.attrs["residual_noise_var"] = detection.residual_noise_var.model_dump_json()
-        group.attrs["derivative_paths"] = json.dumps(detection.derivative_paths)
-        group.attrs["warnings"] = json.dumps(detection.warnings)
-
-
-def read_detection(path: Path, key: str) -> StoredDetection:
-    """Read a detection; CaptureError where the file does not hold it."""
-    try:
-        with h5py.File(path, "r") as file:
-            group = file[key]
-            return StoredDetection(
-                cell=str(group.attrs["cell"]),
-                node=str(group.attrs["node"]),
-                condition=str(group.attrs["condition"]),
-                known_noise=group["known_noise"][()],
-                cfar=group["cfar"][()],
-                rank=int(group.attrs["rank"]),
-                num_observations=int(group.attrs["num_observations"]),
-                num_nuisance=int(group.attrs["num_nuisance"]),
-                kappa=group["kappa"][()],
-                offset_samples=group["offset_samples"][()],
-                offset_stderr_samples=group["offset_stderr_samples"][()],
-                noise_var=Estimate.model_validate_json(group.attrs["noise_var"]),
-                residual_noise_var=Estimate.model_validate_json(group.attrs["residual_noise_var"]),
-                derivative_paths=tuple(json.loads(group.attrs["derivative_paths"])),
-                warnings=tuple(json.loads(group.attrs["warnings"])),
-            )
-    except (OSError, KeyError, ValueError) as exc:
-        raise CaptureError(f"{path}: detections '{key}' cannot be read ({exc}); did the run end early?") from exc

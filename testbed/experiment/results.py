@@ -9,8 +9,10 @@ from numpy.typing import NDArray
 
 from testbed.experiment.config import Experiment
 from testbed.experiment.law import STATISTICS, Law, Statistic
-from testbed.experiment.record import RunDirectory, StoredDetection
-from testbed.measurement import Estimate, Measurement, MeasurementFile, load_measurements, pool
+from testbed.experiment.record import RunDirectory
+from testbed.experiment.statistics import StoredDetection
+from testbed.experiment.step import Step
+from testbed.measurement import Estimate, Measurement, load_measurements, pool
 from testbed.theory import consistency
 
 Curve = Literal["truth", "measured"]
@@ -20,8 +22,8 @@ Curve = Literal["truth", "measured"]
 class Point:
     """One (power, cell): what was detected, and what the curves say."""
 
-    point: int
-    power_dbm: float  # asked for, per node
+    step: Step
+    power_dbm: float  # asked for, of the node that judges
     cell: str
     node: str
     statistic: Statistic
@@ -38,18 +40,23 @@ class Point:
 
 @dataclass(frozen=True)
 class Results:
-    """All points and verdicts of a run."""
+    """Points and verdicts of some steps of a run: its power axis, or one round."""
 
     points: tuple[Point, ...]
     verdicts: dict[str, consistency.Verdict]  # '<statistic>/<curve>'
     deciding: str  # key of the verdict that counts
-    noise: dict[str, dict[str, Estimate]]  # per node: muted, and residual pooled over powers
-    num_points_run: int  # powers finished
+    noise: dict[str, dict[str, Estimate]]  # per receiver: muted, and residual pooled over steps
+    steps: tuple[Step, ...]
 
     @property
     def verdict(self) -> consistency.Verdict:
         """The verdict that counts."""
         return self.verdicts[self.deciding]
+
+    @property
+    def num_points_run(self) -> int:
+        """Powers finished."""
+        return len(self.steps)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for results.json."""
@@ -58,22 +65,46 @@ class Results:
             "deciding": self.deciding,
             "verdicts": {key: verdict.to_dict() for key, verdict in self.verdicts.items()},
             "noise": {node: {k: e.model_dump() for k, e in row.items()} for node, row in self.noise.items()},
-            "points": [asdict(p) | {"noncentrality": p.noncentrality.model_dump()} for p in self.points],
+            "points": [_plain_point(p) for p in self.points],
         }
 
 
-def gather(run: RunDirectory, experiment: Experiment, num_points: int) -> Results:
+def gather_axis(run: RunDirectory, experiment: Experiment, num_points: int) -> Results:
     """Points and verdicts of the first `num_points` powers of a run."""
-    truth = load_measurements(run.truth) if run.truth.exists() else None
+    truth = load_measurements(run.truth).points if run.truth.exists() else None
+    measured = load_measurements(run.measurements).points if run.measurements.exists() else ()
+    steps = [Step("points", index) for index in range(num_points)]
+    powers_dbm = [dict.fromkeys(experiment.node_names, power_dbm) for power_dbm in experiment.axis_dbm]
+    return judge_steps(run, experiment, steps, powers_dbm, truth, measured[:num_points])
+
+
+def judge_steps(
+    run: RunDirectory,
+    experiment: Experiment,
+    steps: Sequence[Step],
+    powers_dbm: Sequence[dict[str, float]],
+    truth: Sequence[Measurement] | None,
+    measured: Sequence[Measurement] = (),
+) -> Results:
+    """Points and verdicts of finished steps.
+
+    Args:
+        run: their files.
+        experiment: resolved.
+        steps: to be judged together.
+        powers_dbm: asked for, per step and node.
+        truth: per step, if there is one.
+        measured: per step, for the noise of users.
+    """
     h1, h0 = [], []
-    for index in range(num_points):
-        h1.append([run.detection(index, "all", cell.name) for cell in experiment.cells])
-        h0.append([run.detection(index, f"without:{cell.name}", cell.name) for cell in experiment.cells])
+    for step in steps:
+        h1.append([run.detection(step, "all", cell.name) for cell in experiment.cells])
+        h0.append([run.detection(step, f"without:{cell.name}", cell.name) for cell in experiment.cells])
     pfa = experiment.detection.pfa
     points = tuple(
-        point(index, power_dbm, stored, statistic, pfa, truth.points[index] if truth else None)
+        point(step, power_dbm[stored.node], stored, statistic, pfa, truth[index] if truth else None)
         for statistic in STATISTICS
-        for index, (power_dbm, row) in enumerate(zip(experiment.power.axis_dbm, h1, strict=False))
+        for index, (step, power_dbm, row) in enumerate(zip(steps, powers_dbm, h1, strict=False))
         for stored in row
     )
     verdicts = {}
@@ -92,7 +123,8 @@ def gather(run: RunDirectory, experiment: Experiment, num_points: int) -> Result
                 verdict = replace(verdict, notes=(*verdict.notes, _without_truth(len(pairs) - len(chosen))))
             verdicts[f"{statistic}/{curve}"] = verdict
     decides: Curve = "truth" if f"{experiment.statistic}/truth" in verdicts else "measured"
-    return Results(points, verdicts, f"{experiment.statistic}/{decides}", _noise([*h1, *h0]), num_points)
+    noise = _noise([*h1, *h0]) | _noise_of_users(experiment, measured)
+    return Results(points, verdicts, f"{experiment.statistic}/{decides}", noise, tuple(steps))
 
 
 def _without_truth(count: int) -> str:
@@ -103,7 +135,7 @@ def _without_truth(count: int) -> str:
 
 
 def point(
-    index: int,
+    step: Step,
     power_dbm: float,
     stored: StoredDetection,
     statistic: Statistic,
@@ -120,7 +152,7 @@ def point(
     comparable = truth is not None and not stored.derivative_paths and truth.rank[stored.cell] == stored.rank
     true_lam = truth.noncentrality[stored.cell].value if truth is not None and comparable else None
     return Point(
-        point=index,
+        step=step,
         power_dbm=power_dbm,
         cell=stored.cell,
         node=stored.node,
@@ -135,24 +167,6 @@ def point(
         noncentrality_truth=true_lam,
         pod_truth=None if true_lam is None else float(law.pod(true_lam, pfa)),
     )
-
-
-def measurement(experiment: Experiment, power: Sequence[float], detections: Sequence[StoredDetection]) -> Measurement:
-    """What the H1 captures of one power say of the network."""
-    return Measurement(
-        origin="measured",
-        node_names=experiment.node_names,
-        power=tuple(power),
-        noise_var={d.node: d.noise_var for d in detections},
-        residual_noise_var={d.node: d.residual_noise_var for d in detections},
-        noncentrality={d.cell: Law.of(d, "known_noise").noncentrality(d.known_noise) for d in detections},
-        rank={d.cell: d.rank for d in detections},
-    )
-
-
-def measurements(experiment: Experiment, points: Sequence[Measurement]) -> MeasurementFile:
-    """All powers of a run."""
-    return MeasurementFile(experiment_sha256=experiment.sha256, points=tuple(points))
 
 
 def _pod_points(
@@ -181,3 +195,19 @@ def _noise(rows: Sequence[Sequence[StoredDetection]]) -> dict[str, dict[str, Est
         node: {"muted": stored[0].noise_var, "residual": pool([s.residual_noise_var for s in stored])}
         for node, stored in per_node.items()
     }
+
+
+def _noise_of_users(experiment: Experiment, measured: Sequence[Measurement]) -> dict[str, dict[str, Estimate]]:
+    return {
+        user.name: {
+            "muted": measured[0].noise_var[user.name],
+            "residual": pool([m.residual_noise_var[user.name] for m in measured]),
+        }
+        for user in experiment.users
+        if measured
+    }
+
+
+def _plain_point(p: Point) -> dict[str, Any]:
+    power_dbm = p.power_dbm if np.isfinite(p.power_dbm) else None  # a silent node may judge, too
+    return asdict(p) | {"step": p.step.key, "power_dbm": power_dbm, "noncentrality": p.noncentrality.model_dump()}

@@ -25,7 +25,7 @@ from testbed.units import undb
 class Session:
     """Radios that are open, set and silent."""
 
-    radios: list[Radio]  # in node order
+    radios: list[Radio]  # nodes, then users
     conditions: Conditions
     quiet: Transmission  # settings while nothing is transmitted
     info: dict[str, Any]  # of the world, for every capture
@@ -37,8 +37,12 @@ class Session:
 
 
 @contextlib.contextmanager
-def open_session(experiment: Experiment, power_dbm: float, log: Path, ask: Ask) -> Iterator[Session]:
-    """Start the emulator if there is one, open the radios, plan their gains for `power_dbm`, and stay silent.
+def open_session(
+    experiment: Experiment, log: Path, ask: Ask, rx_gain_db: dict[str, float] | None = None
+) -> Iterator[Session]:
+    """Start the emulator if there is one, open the radios, plan their gains for the highest power, and stay silent.
+
+    `rx_gain_db` are the receive gains of a run that is continued; they are not planned again.
 
     Raises:
         ConfigError: the link budget of a radio forbids the experiment, with every fault.
@@ -50,14 +54,15 @@ def open_session(experiment: Experiment, power_dbm: float, log: Path, ask: Ask) 
             table = experiment.emulator
             endpoint = stack.enter_context(children.emulator(table.scene, table.seed, log))
         radios = stack.enter_context(open_radios(experiment, endpoint))
-        for limits in dict.fromkeys(radio.limits for radio in radios):
+        for limits in dict.fromkeys(radio.limits for radio in radios[: len(experiment.nodes)]):
             if faults := link_budget(experiment, limits).faults:
                 raise ConfigError(f"link budget ({limits.model}): " + "; ".join(faults))
         conditions = _conditions(experiment, radios, endpoint, ask)
         stack.callback(conditions.close)
         conditions.set("all")
-        loudest = experiment.waveform.frame(np.full(len(radios), undb(power_dbm)))
-        quiet = mute(radios, experiment, plan_receivers(radios, experiment, loudest))
+        loudest = experiment.waveform.frame(np.full(len(experiment.nodes), undb(experiment.highest_power_dbm)))
+        gains = plan_receivers(radios, experiment, loudest) if rx_gain_db is None else rx_gain_db
+        quiet = mute(radios, experiment, gains)
         yield Session(radios, conditions, quiet, conditions.describe())
 
 
@@ -77,7 +82,7 @@ def _conditions(experiment: Experiment, radios: list[Radio], endpoint: str | Non
         return OperatorConditions(ask)
     if not all(simulated):
         raise ConfigError("nodes: some radios are simulated and some are not; they share no air, use one kind")
-    return SimulatedConditions(list(dict.fromkeys(endpoint or node.radio for node in experiment.nodes)))
+    return SimulatedConditions(list(dict.fromkeys(endpoint or row.radio for row in experiment.receivers)))
 
 
 def _coarse_noise(capture: Capture, noise_var: dict[str, Estimate]) -> tuple[str, ...]:

@@ -58,6 +58,8 @@ def check_transmit(samples: NDArray[Any], limits: Limits, name: str) -> None:
     Raises:
         SafetyRefused: with what was found and what is allowed.
     """
+    if limits.num_tx == 0:
+        raise SafetyRefused(f"{name}: has no transmitter; give the power to a node that has one")
     if (
         samples.ndim != 2
         or samples.shape[0] != limits.num_tx

@@ -9,11 +9,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from testbed.device import Limits
+from testbed.device import TX_BACKOFF_DB, Limits
 from testbed.errors import SettingOutOfRange
 from testbed.units import db, undb
 
-TX_BACKOFF_DB = 0.5  # the largest rail stays this far below full scale
 MIN_NOISE_LSB = 0.9  # rms per rail; with less, rounding is no longer noise (wanted: 1, the CoMP preset's value)
 RX_BACKOFF_DB = 3.0  # the peak of the strongest sum stays this far below full scale (ARCHITECTURE section 4)
 

@@ -22,6 +22,7 @@ from testbed.sensing.model import (
     visibility,
 )
 from testbed.sensing.sync import Sync, synchronise
+from testbed.waveform.frame import FrameDesign
 from testbed.waveform.numerology import Numerology
 from testbed.waveform.observations import Observations
 
@@ -31,11 +32,12 @@ MIN_RESIDUAL = 3  # complex degrees of freedom: the variance of F, which the ver
 
 
 class SensingSetup(StrictModel):
-    """What detection needs besides samples and frames; stored in every capture."""
+    """What detection and measurement need besides samples and frames; stored in every capture."""
 
     numerology: Numerology
     survey: Survey
     observations: Observations
+    waveform: FrameDesign | None = None  # which elements are pilots and which are data; needed where there are users
 
 
 @dataclass(frozen=True)
@@ -53,8 +55,11 @@ class Detection:
     kappa: NDArray[np.float64]  # visibility of every transmitter's echo, shape (num_nodes,)
     noise_var: Estimate | None  # from the muted capture, milliwatt
     residual_noise_var: Estimate  # from the residual of the fit
+    X: NDArray[np.complex128]  # columns of the cell under test, shape (N, num_nodes)
+    D: NDArray[np.complex128]  # columns of everything else, shape (N, K)
     sync: Sync
-    derivative_paths: tuple[str, ...]  # paths that were given a derivative column
+    slopes: tuple[Path, ...]  # paths that were given a derivative column
+    derivative_paths: tuple[str, ...]  # their labels
     warnings: tuple[str, ...]
 
     @property
@@ -120,7 +125,10 @@ def detect(capture: Capture, cell_name: str) -> Detection:
         kappa=kappa,
         noise_var=node.noise_var,
         residual_noise_var=Estimate(value=residual, stderr=residual / np.sqrt(count), count=count),
+        X=X,
+        D=D,
         sync=sync,
+        slopes=tuple(slopes),
         derivative_paths=tuple(path.label(names) for path in slopes),
         warnings=(*_clipping_warnings(node), *_visibility_warnings(X, D, kappa, wanted, nuisance, names)),
     )

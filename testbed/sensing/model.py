@@ -26,6 +26,12 @@ class SurveyNode(Place):
     """A node where the survey puts it."""
 
 
+class SurveyUser(Place):
+    """A receive-only node, and the transmitting node that serves it: it synchronises on that one's frame."""
+
+    node: str
+
+
 class Cell(Place):
     """A cell under test: a hypothesised target, judged by one node."""
 
@@ -37,19 +43,26 @@ class Reflector(Place):
 
 
 class Survey(StrictModel):
-    """What the instrument knows of the geometry."""
+    """What the instrument knows of the geometry. `nodes` transmit and receive, `users` only receive."""
 
     nodes: tuple[SurveyNode, ...] = Field(min_length=1)
+    users: tuple[SurveyUser, ...] = ()
     cells: tuple[Cell, ...] = ()
     reflectors: tuple[Reflector, ...] = ()
 
     @model_validator(mode="after")
     def _consistent(self) -> "Survey":
         names = [node.name for node in self.nodes]
-        check_places({"nodes": self.nodes, "cells": self.cells, "reflectors": self.reflectors})
-        for i, cell in enumerate(self.cells):
-            if cell.node not in names:
-                raise ValueError(f"cells[{i}].node: '{cell.node}' is no node; nodes are {', '.join(names)}")
+        kinds = {"nodes": self.nodes, "users": self.users, "cells": self.cells, "reflectors": self.reflectors}
+        check_places(kinds)
+        for i, user in enumerate(self.users):
+            if user.name in names:
+                raise ValueError(f"users[{i}].name: '{user.name}' is a node's name too; every radio needs its own")
+        attached = [(f"cells[{i}]", cell.node) for i, cell in enumerate(self.cells)]
+        attached += [(f"users[{i}]", user.node) for i, user in enumerate(self.users)]
+        for where, node in attached:
+            if node not in names:
+                raise ValueError(f"{where}.node: '{node}' is no node; nodes are {', '.join(names)}")
         return self
 
     @property
@@ -70,6 +83,14 @@ class Path:
     def label(self, names: Sequence[str]) -> str:
         """For messages: 'direct bs2' or 'echo bs2-t1'."""
         return f"{self.kind} {names[self.tx]}" + (f"-{self.via}" if self.via else "")
+
+
+def direct_paths(survey: Survey, user: SurveyUser, sample_rate_hz: float) -> tuple[Path, ...]:
+    """Direct paths to a user, one per transmitter."""
+    return tuple(
+        Path(tx, "direct", None, distance_m(node, user) / SPEED_OF_LIGHT_MPS * sample_rate_hz)
+        for tx, node in enumerate(survey.nodes)
+    )
 
 
 def cell_paths(survey: Survey, cell: Cell, sample_rate_hz: float) -> tuple[Path, ...]:

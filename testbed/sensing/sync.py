@@ -29,7 +29,9 @@ class Sync:
     """Where the frames are in a capture."""
 
     start: int  # first sample of the receiver's own (or serving) frame, 0 .. frame_len - 1
-    offset_samples: NDArray[np.float64]  # per node, frame start after `start`; NaN for silent nodes, shape (num_nodes,)
+    offset_samples: NDArray[
+        np.float64
+    ]  # per node, frame start after `start`; NaN if silent or lost, shape (num_nodes,)
     stderr_samples: NDArray[np.float64]  # of the offsets, shape (num_nodes,)
     folded: NDArray[np.complex128]  # mean frame after `start`, shape (frame_len,)
     peak_sigma: float  # correlation peak of the reference over its noise, the clearer nodes projected out
@@ -53,6 +55,7 @@ def synchronise(
     *,
     name: str = "receiver",
     names: Sequence[str] | None = None,
+    needed: Sequence[int] | None = None,
 ) -> Sync:
     """Find start and offsets.
 
@@ -63,9 +66,11 @@ def synchronise(
         reference: node whose frame defines the start: the receiver itself, or its serving node.
         name: of the receiver, for messages.
         names: of the nodes, for messages.
+        needed: nodes without which nothing can be measured; every node that transmits if None. Another one that is too
+            weak to be found gets the offset NaN, as if it were silent.
 
     Raises:
-        SyncError: too few samples, a silent reference, or no correlation peak of a node that transmits.
+        SyncError: too few samples, a silent reference, or no correlation peak of a needed node that transmits.
     """
     num_nodes, frame_len = frames.shape
     active = np.flatnonzero(np.any(frames != 0, axis=1))
@@ -76,8 +81,9 @@ def synchronise(
     folded = fold(samples, frame_len)
     found = _arrivals(folded, frames, active)
     missing = [int(node) for node in active if found.peak_sigma[node] < MIN_PEAK_SIGMA]
-    if missing:
-        raise SyncError(f"{name}: {_not_found(missing, found, samples, paths, names)}")
+    if lost := [node for node in missing if needed is None or node in needed]:
+        raise SyncError(f"{name}: {_not_found(lost, found, samples, paths, names)}")
+    active = np.setdiff1d(active, missing)
     used = [path for path in paths if path.tx in active]
     first = np.array([min((p.delay_samples for p in used if p.tx == node), default=0.0) for node in range(num_nodes)])
     model, late = _Model(folded, frames, used, active), np.zeros(num_nodes)

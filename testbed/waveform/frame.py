@@ -103,6 +103,15 @@ class FrameDesign(StrictModel):
         """Indices of the data symbols within the frame."""
         return tuple(range(self.num_preamble_symbols + self.num_pilot_symbols, self.num_symbols))
 
+    @property
+    def pilot_symbol_idx(self) -> tuple[int, ...]:
+        """Indices of the pilot symbols within the frame."""
+        return tuple(range(self.num_preamble_symbols, self.num_preamble_symbols + self.num_pilot_symbols))
+
+    def data_indices(self, node_idx: int) -> NDArray[np.int64]:
+        """Constellation index of every data symbol of a node, shape (num_data_symbols, num_subcarriers)."""
+        return self._data(node_idx)[1]
+
     def grid(self) -> NDArray[np.complex128]:
         """Resource elements of every node at unit mean power per element of a full symbol.
 
@@ -142,10 +151,11 @@ class FrameDesign(StrictModel):
         num_subcarriers = self.numerology.num_subcarriers
         sequence = zadoff_chu(self.preamble_roots[node_idx], self.preamble_len)[:num_subcarriers]
         preamble = np.tile(sequence, (self.num_preamble_symbols, 1))
-        data, _ = data_symbols(
-            self.modulation, (self.num_data_symbols, num_subcarriers), self._rng(_DATA_STREAM, node_idx)
-        )
-        return np.concatenate([preamble, self._pilots(node_idx), data])
+        return np.concatenate([preamble, self._pilots(node_idx), self._data(node_idx)[0]])
+
+    def _data(self, node_idx: int) -> tuple[NDArray[np.complex128], NDArray[np.int64]]:
+        shape = (self.num_data_symbols, self.numerology.num_subcarriers)
+        return data_symbols(self.modulation, shape, self._rng(_DATA_STREAM, node_idx))
 
     def _pilots(self, node_idx: int) -> NDArray[np.complex128]:
         shape = (self.num_pilot_symbols, self.numerology.num_subcarriers)

@@ -13,8 +13,9 @@ NUM_SAMPLES = 1 << 17
 world = World(load_scene("comp"))
 for name in world.scene.node_names:
     world.configure(name, Settings(carrier_hz=3.5e9, sample_rate_hz=20e6, tx_gain_db=-10.0, rx_gain_db=40.0))
+transmitting = [node.name for node in world.scene.nodes if node.num_tx]
 frame = 0.1 * np.exp(2j * np.pi * np.random.default_rng(1).random((1, 640)))
-for name in world.scene.node_names:
+for name in transmitting:
     world.transmit(name, frame.astype(np.complex64))
 rng = np.random.default_rng(np.random.SFC64(1))
 out = np.empty((NUM_SAMPLES, 2), dtype=np.float32)

@@ -30,8 +30,8 @@ def fail() -> None:
 
 @app.command()
 def wait() -> None:
-    print("waiting", flush=True)
     try:
+        print("waiting", flush=True)
         time.sleep(60)
     finally:
         print("muting", flush=True)

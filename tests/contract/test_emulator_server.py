@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +12,9 @@ import zmq
 
 from sim.emulator import Emulator
 from sim.scene import load_scene
+from testbed.errors import SafetyRefused
 from testbed.radio.wire import MAX_MESSAGE_BYTES, MAX_RECEIVE_SAMPLES, pack, unpack
-from tests.emulator import SETTINGS, emulator_process, remote_radio, request
+from tests.emulator import SETTINGS, emulator_process, remote_radio, request, tone
 
 pytestmark = pytest.mark.emulated
 
@@ -65,7 +67,16 @@ BAD = [
     (message(op="receive", node="bs1", num_samples=True), "whole number"),
     (message(op="receive", node="bs1", num_samples=10**15), "per request"),
     (message(op="condition", condition="without:nobody"), "targets here: t1, t2, t3"),
+    (message(op="condition", condition="all", epoch=True), "epoch True; must be a whole number"),
+    (message(op="condition", condition="all", epoch=5000.0), "epoch 5000.0; must be a whole number"),
+    (message(op="condition", condition="all", epoch="5000"), "epoch '5000'; must be a whole number"),
+    (message(op="condition", condition="all", epoch=None), "epoch None; must be a whole number"),
+    (message(op="condition", condition="all", epoch=[5000]), "epoch [5000]; must be a whole number"),
+    (message(op="condition", condition="all", epoch=-1), "epoch -1: must lie in 0..16777215"),
+    (message(op="condition", condition="all", epoch=1 << 24), "epoch 16777216: must lie in 0..16777215"),
+    (message(op="condition", condition="all", epoch=10**1000), "must lie in 0..16777215"),
     (message(op="transmit", node="bs1"), "cf32"),
+    ([*message(op="transmit", node="u1", dtype="cf32", shape=[1, 2]), bytes(16)], "u1: not configured yet"),
     ([*message(op="transmit", node="bs1", dtype="cf32", shape=[1, 10**7]), b"x"], "needs"),
     ([*message(op="transmit", node="bs1", dtype="pickle", shape=[1]), b"x"], "dtype"),
     ([*message(op="transmit", node="bs1", dtype="cf32", shape=[1, -1]), b""], "shape"),
@@ -109,6 +120,53 @@ def test_a_fault_of_the_emulator_is_answered_and_logged_and_the_next_message_ser
     assert str(replies[0]["error"]).startswith(f"internal error of the emulator ({type(failure).__name__}")
     assert "Traceback" in caplog.text
     assert replies[1]["ok"] == "status"
+
+
+def test_a_refused_epoch_changes_nothing(endpoint: str) -> None:
+    before = request(endpoint, op="condition", condition="all")["epoch"]
+    for epoch in (True, -1, 1 << 24, "7", None):
+        assert "error" in exchange(endpoint, message(op="condition", condition="empty", epoch=epoch))
+    status = request(endpoint, op="status")
+    assert (status["epoch"], status["condition"]) == (before, "all")
+
+
+# Nodes that only receive
+
+
+def test_a_user_is_a_radio_that_listens(endpoint: str) -> None:
+    with remote_radio(endpoint, "u2") as radio:
+        assert (radio.limits.num_tx, radio.limits.num_rx) == (0, 1)
+        assert radio.configure(replace(SETTINGS, rx_gain_db=43.0)).rx_gain_db == 43.0
+        first = radio.receive(1000)
+        assert first.raw.shape == (1, 1000, 2)
+        radio.mute()
+        second = radio.receive(1000)
+        assert (second.epoch, second.start) == (first.epoch, 1000)  # there was nothing to mute
+        status = request(endpoint, op="status")
+        assert status["transmitting"] == dict.fromkeys(("bs1", "bs2", "bs3"), False)
+
+
+def test_a_user_hears_a_base_station(endpoint: str) -> None:
+    # bs2 to u2, 41.5 m: 15 - 10 - 6 of the tone, 43.3 + 48.5 - 6 dB of loss: -86.8 dBm over a noise of -95.7 dBm with
+    # rounding. The power of 64,000 samples is known to 0.4 %
+    with remote_radio(endpoint, "u2", configured=False) as user, remote_radio(endpoint, "bs2") as station:
+        user.configure(replace(SETTINGS, rx_gain_db=43.0))
+        quiet = float(np.mean(np.abs(user.receive(64_000).samples) ** 2))
+        station.transmit(tone())
+        loud = float(np.mean(np.abs(user.receive(64_000).samples) ** 2))
+    assert 10 * np.log10(loud / quiet) == pytest.approx(10 * np.log10(1 + 10 ** ((-86.8 + 95.65) / 10)), abs=0.2)
+
+
+def test_a_user_that_is_told_to_transmit_refuses_in_one_line(endpoint: str) -> None:
+    with remote_radio(endpoint, "u3") as radio:
+        epoch = request(endpoint, op="status")["epoch"]
+        for shape in ([1, 4], [0, 4]):
+            parts = [*message(op="transmit", node="u3", dtype="cf32", shape=shape), bytes(8 * shape[0] * shape[1])]
+            assert exchange(endpoint, parts)["error"] == "u3: has no transmitter"
+        with pytest.raises(SafetyRefused) as refused:
+            radio.transmit(tone())
+        assert "\n" not in str(refused.value)
+        assert request(endpoint, op="status")["epoch"] == epoch
 
 
 def resident_bytes(pid: int) -> int:

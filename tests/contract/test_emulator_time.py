@@ -111,3 +111,39 @@ def test_every_change_opens_a_new_epoch_and_muting_the_mute_does_not(endpoint: s
         assert np.all(np.diff(seen) == 1)
         radio.mute()
         assert epoch() == seen[-1]
+
+
+def test_a_fresh_emulator_continues_a_run_with_the_noise_it_would_have_had() -> None:
+    def last(*conditions: dict[str, object]) -> tuple[bytes, bytes]:
+        with emulator_process("comp", "--seed", "7") as (_, where):
+            with remote_radio(where, "bs1") as station, remote_radio(where, "u1") as user:
+                station.transmit(tone())
+                for condition in conditions:
+                    assert request(where, op="condition", **condition)["epoch"] == condition["epoch"]
+                    got = station.receive(100_000).raw.tobytes(), user.receive(100_000).raw.tobytes()
+            return got
+
+    begun: dict[str, object] = {"condition": "all", "epoch": 4096}
+    continued: dict[str, object] = {"condition": "without:t1", "epoch": 8192}
+    assert last(begun, continued) == last(continued)
+    assert last(begun) != last(continued)
+
+
+def test_epochs_only_go_forward(endpoint: str) -> None:
+    ahead = request(endpoint, op="status")["epoch"]
+    assert isinstance(ahead, int)
+    ahead += 1000
+    assert request(endpoint, op="condition", condition="all", epoch=ahead)["epoch"] == ahead
+    assert request(endpoint, op="condition", condition="all", epoch=ahead)["epoch"] == ahead + 1
+    assert request(endpoint, op="condition", condition="all", epoch=5)["epoch"] == ahead + 2
+    assert request(endpoint, op="condition", condition="all")["epoch"] == ahead + 3
+
+
+def test_noise_of_a_wished_epoch_is_uncorrelated_with_the_one_before(endpoint: str) -> None:
+    with remote_radio(endpoint, "u1") as radio:
+        radio.configure(replace(QUIET, rx_gain_db=61.0))
+        a = radio.receive(N)
+        request(endpoint, op="condition", condition="all", epoch=a.epoch + 777)
+        b = radio.receive(N)
+    assert b.epoch == a.epoch + 777
+    assert largest_correlation(a.samples[0], b.samples[0]) < 5

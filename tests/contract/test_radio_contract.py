@@ -269,3 +269,14 @@ def test_close_mutes_may_be_called_twice_and_ends_the_radio(open_radio: Open, em
 def test_settings_survive_a_round_trip(radio: Radio) -> None:
     assert Settings.from_dict(SETTINGS.to_dict()) == SETTINGS
     assert Limits.from_dict(radio.limits.to_dict()) == radio.limits
+
+
+def test_a_radio_without_a_transmitter_receives_mutes_and_refuses_to_transmit(emulator_endpoint: str) -> None:
+    with remote_radio(emulator_endpoint, "u1") as user:
+        assert user.limits.num_tx == 0
+        assert user.receive(1000).raw.shape == (1, 1000, 2)
+        for size in (0, 1):
+            with pytest.raises(SafetyRefused, match="u1: has no transmitter"):
+                user.transmit(np.zeros((size, 640), np.complex64))
+        user.mute()
+        user.mute()

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 import pytest
 
 from testbed.experiment.config import Experiment
-from testbed.experiment.loop import run
+from testbed.experiment.gather import RunResults
 from testbed.experiment.record import RunDirectory
-from testbed.experiment.results import Results
+from testbed.experiment.run import run
 from tests.scenes import comp_experiment
 
 
@@ -17,12 +17,12 @@ class Run:
 
     directory: RunDirectory
     experiment: Experiment
-    results: Results
+    results: RunResults
 
 
 @pytest.fixture(scope="session")
 def comp_run(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """9 powers x 3 base stations x 2000 frames x (H1, H0), the preset's seeds."""
+    """9 powers, then up to 5 rounds, x 3 base stations x 2000 frames x (H1, H0), the preset's seeds."""
     experiment = comp_experiment()
     directory = RunDirectory.create(tmp_path_factory.mktemp("runs") / "comp", experiment, overwrite=False)
     return Run(directory, experiment, run(directory, lambda progress: None, lambda question: False))

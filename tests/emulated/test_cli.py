@@ -14,6 +14,7 @@ import pytest
 
 from testbed.capture import check, load
 from testbed.experiment.record import RunDirectory
+from testbed.experiment.step import Step
 from tests.emulator import emulator_process, environment, request
 
 pytestmark = pytest.mark.emulated
@@ -309,7 +310,7 @@ def test_json_goes_to_standard_output_alone(preset: Path) -> None:
     assert Path(folder / results["report"]).is_file()
     assert json.loads(isac("check", preset, "--json", cwd=folder).stdout)["cells"][0]["cell"] == "t1"
     rows = json.loads(isac("detect", "run/captures/000_all.h5", "--json", cwd=folder).stdout)
-    stored = RunDirectory.open(folder / "run").detection(0, "all", "t1")
+    stored = RunDirectory.open(folder / "run").detection(Step("points", 0), "all", "t1")
     assert rows[0]["num_frames"] == stored.known_noise.size == 300
     assert json.loads(isac("file", "info", "run/captures/muted.h5", "--json", cwd=folder).stdout)["simulated"] is True
 
@@ -333,8 +334,10 @@ def test_automatic_receive_gain_puts_the_noise_at_two_lsb_and_truth_follows_it(p
     options = ("--frames", "500", "--power-dbm", "-5.5", "--out", "run", "--json", "--no-report")
     done = isac("run", preset, *options, cwd=preset.parent)
     assert done.returncode == 0, done.stderr
-    for node in load(preset.parent / "run" / "captures" / "muted.h5").nodes:
-        assert node.settings.rx_gain_db in (45.0, 46.0)  # 40 dB is 1.006 LSB; 2 LSB is 6 dB more
+    muted = load(preset.parent / "run" / "captures" / "muted.h5")
+    for name in ("bs1", "bs2", "bs3"):
+        assert muted.node(name).settings.rx_gain_db in (45.0, 46.0)  # 40 dB is 1.006 LSB; 2 LSB is 6 dB more
+    assert muted.node("u1").settings.rx_gain_db == 43.0  # fixed for this one
     assert json.loads(done.stdout)["points"][0]["noncentrality_truth"] > 0
 
 
@@ -355,9 +358,10 @@ def test_help_and_check_load_no_heavy_library(tmp_path: Path, arguments: list[st
     assert done.stdout.strip().endswith("HEAVY []")
 
 
-@pytest.mark.parametrize(
-    "verb", [[], ["init"], ["check"], ["run"], ["capture"], ["detect"], ["report"], ["file", "check"], ["file", "info"]]
-)
+VERBS = ["init", "check", "run", "capture", "detect", "measure", "allocate", "report", "compare"]
+
+
+@pytest.mark.parametrize("verb", [[], *([verb] for verb in VERBS), ["file", "check"], ["file", "info"]])
 def test_every_verb_has_help_with_an_example(tmp_path: Path, verb: list[str]) -> None:
     done = isac(*verb, "--help", cwd=tmp_path)
     assert done.returncode == 0

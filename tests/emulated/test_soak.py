@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from testbed.experiment.loop import run
 from testbed.experiment.record import RunDirectory
+from testbed.experiment.run import run
 from tests.scenes import comp_experiment
 
 pytestmark = [pytest.mark.soak, pytest.mark.emulated]
@@ -21,10 +21,11 @@ def test_of_twenty_seeds_at_most_three_are_not_consistent_at_95_percent(tmp_path
         experiment = comp_experiment(data_seed=seed)
         assert experiment.emulator is not None
         emulator = experiment.emulator.model_copy(update={"seed": seed})
-        experiment = experiment.model_copy(update={"emulator": emulator})
+        experiment = experiment.model_copy(update={"emulator": emulator, "loop": None})
         directory = RunDirectory.create(tmp_path / f"seed{seed}", experiment, overwrite=False)
         results = run(directory, lambda progress: None, lambda question: False)
-        verdict = results.verdict
+        assert results.axis is not None
+        verdict = results.axis.verdict
         print(
             f"seed {seed:2d}: {'consistent' if verdict.consistent else 'NOT CONSISTENT'}  "
             + ", ".join(f"{key} {p:.3f}" for key, p in verdict.p_values.items() if p is not None),

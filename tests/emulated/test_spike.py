@@ -9,11 +9,12 @@ import tomli_w
 from sim.scene import Clutter, Scene
 from testbed.config import validate
 from testbed.experiment.config import Experiment
+from testbed.experiment.gather import gather
 from testbed.experiment.law import STATISTICS, Law, Statistic
-from testbed.experiment.loop import run
 from testbed.experiment.record import RunDirectory
 from testbed.experiment.report.page import write_report
-from testbed.experiment.results import gather
+from testbed.experiment.run import run
+from testbed.experiment.step import Step
 from testbed.sensing import detect
 from testbed.theory import consistency
 from tests.emulated.conftest import Run
@@ -29,6 +30,7 @@ def run_scene(folder: Path, scene: Scene, isolation_db: float, num_frames: int) 
     data = comp_text()
     data["emulator"] = {"scene": str(path)}
     data["power"]["axis_dbm"] = [-6.0]
+    del data["loop"]
     data["capture"]["num_frames"] = num_frames
     data["nodes"] = [node | {"self_isolation_db": isolation_db} for node in data["nodes"]]
     experiment = validate(data, Experiment, "spike")
@@ -49,7 +51,7 @@ def scene_with_fence() -> Scene:
 
 def h0_verdict(directory: RunDirectory, cells: list[str], statistic: Statistic) -> consistency.Verdict:
     """Verdict on the pooled H0 statistic alone, at level 1e-3."""
-    stored = [directory.detection(0, f"without:{cell}", cell) for cell in cells]
+    stored = [directory.detection(Step("points", 0), f"without:{cell}", cell) for cell in cells]
     nothing = consistency.PodPoints(*(np.zeros(0) for _ in range(4)))
     return consistency.judge(nothing, np.concatenate([Law.of(s, statistic).survival(s) for s in stored]), level=1e-3)
 
@@ -67,27 +69,32 @@ def test_the_h0_law_holds_with_the_self_path_50_db_above_the_noise(tmp_path: Pat
 
 def test_a_leakage_that_is_no_clean_tap_gets_a_derivative_column_and_holds_the_law(tmp_path: Path) -> None:
     directory, experiment = run_scene(tmp_path, scene_with_fence(), 60.0, num_frames=8000)
-    stored = directory.detection(0, "without:t1", "t1")
+    stored = directory.detection(Step("points", 0), "without:t1", "t1")
     assert stored.derivative_paths == ("self bs1",)
     assert stored.num_nuisance == 13
     for statistic in STATISTICS:
         verdict = h0_verdict(directory, ["t1"], statistic)
         assert verdict.consistent, (statistic, verdict)
     # what the truth file knows nothing of is judged on the measured curve
-    results = gather(directory, experiment, 1)
+    gathered = gather(directory, experiment)
+    results = gathered.axis
+    assert results is not None
     by_cell = {p.cell: p for p in results.points if p.statistic == "known_noise"}
     assert by_cell["t1"].pod_truth is None
     assert by_cell["t2"].pod_truth is not None
     # three points at level 1e-3
     assert consistency.hochberg_rejects([p for p in results.verdict.p_values.values() if p is not None], 1e-3) is False
     assert "derivative" in " ".join(results.verdict.notes)
-    assert "derivative" in write_report(directory, experiment, results).read_text(encoding="utf-8")
+    assert "derivative" in write_report(directory, experiment, gathered).read_text(encoding="utf-8")
 
 
 def test_the_reference_scene_needs_no_derivative_column(comp_run: Run) -> None:
     for index in range(9):
         for cell in comp_run.experiment.cells:
-            assert comp_run.directory.detection(index, f"without:{cell.name}", cell.name).derivative_paths == ()
+            assert (
+                comp_run.directory.detection(Step("points", index), f"without:{cell.name}", cell.name).derivative_paths
+                == ()
+            )
 
 
 def test_without_its_derivative_column_that_leakage_breaks_the_law(
@@ -95,5 +102,5 @@ def test_without_its_derivative_column_that_leakage_breaks_the_law(
 ) -> None:
     monkeypatch.setattr(detect, "MAX_LEAK", np.inf)
     directory, _ = run_scene(tmp_path, scene_with_fence(), 60.0, num_frames=8000)
-    assert directory.detection(0, "without:t1", "t1").derivative_paths == ()
+    assert directory.detection(Step("points", 0), "without:t1", "t1").derivative_paths == ()
     assert not h0_verdict(directory, ["t1"], "known_noise").consistent

@@ -10,6 +10,8 @@ import pytest
 from numpy.typing import NDArray
 
 from testbed.capture import Capture, load
+from testbed.experiment.results import Results
+from testbed.experiment.step import Step
 from testbed.measurement import load_measurements
 from testbed.sensing.detect import aligned_observations, columns, detect, sensing_setup
 from testbed.sensing.glrt import glrt
@@ -26,11 +28,17 @@ LEVEL = 1e-3
 NO_POINTS = consistency.PodPoints(*(np.zeros(0) for _ in range(4)))
 
 
+def axis_of(run: Run) -> Results:
+    """What the power axis of the run gave."""
+    assert run.results.axis is not None
+    return run.results.axis
+
+
 def h0_captures(run: Run) -> list[tuple[Capture, str]]:
     """(H0 capture, cell) of every power; every third power keeps the planted errors quick."""
     return [
-        (load(run.directory.capture_path(index, f"without:{cell.name}")), cell.name)
-        for index in range(0, len(run.experiment.power.axis_dbm), 3)
+        (load(run.directory.capture_path(Step("points", index), f"without:{cell.name}")), cell.name)
+        for index in range(0, len(run.experiment.axis_dbm), 3)
         for cell in run.experiment.cells
     ]
 
@@ -70,9 +78,9 @@ def statistic_with(capture: Capture, cell_name: str, *, drop_direct: bool, self_
 
 
 def test_measured_pod_and_false_alarms_are_consistent_with_truth_for_the_preset_seed(comp_run: Run) -> None:
-    assert len(comp_run.results.points) == 2 * 9 * 3
-    assert all(p.num_frames == 2000 for p in comp_run.results.points)
-    for key, verdict in comp_run.results.verdicts.items():
+    assert len(axis_of(comp_run).points) == 2 * 9 * 3
+    assert all(p.num_frames == 2000 for p in axis_of(comp_run).points)
+    for key, verdict in axis_of(comp_run).verdicts.items():
         p_values = [p for p in verdict.p_values.values() if p is not None]
         assert not consistency.hochberg_rejects(p_values, LEVEL), (key, verdict)
         assert verdict.num_h0_trials == 9 * 3 * 2000
@@ -108,7 +116,7 @@ def test_a_self_delay_off_by_two_hundredths_of_a_sample_turns_the_verdict(comp_r
 
 
 def test_muted_and_residual_noise_agree_within_half_a_percent_or_three_standard_errors(comp_run: Run) -> None:
-    for node, row in comp_run.results.noise.items():
+    for node, row in axis_of(comp_run).noise.items():
         muted, residual = row["muted"], row["residual"]
         allowed = max(0.005 * muted.value, 3 * np.hypot(muted.stderr, residual.stderr))
         assert abs(residual.value - muted.value) <= allowed, node
@@ -116,7 +124,7 @@ def test_muted_and_residual_noise_agree_within_half_a_percent_or_three_standard_
 
 def test_measured_noncentrality_is_within_a_fifth_of_a_decibel_or_four_standard_errors_of_truth(comp_run: Run) -> None:
     # 27 points at 4 standard errors: probability of a false failure below 0.002
-    for p in comp_run.results.points:
+    for p in axis_of(comp_run).points:
         if p.statistic == "known_noise":
             assert p.noncentrality_truth is not None
             allowed = max(p.noncentrality_truth * (10**0.02 - 1), 4 * p.noncentrality.stderr)
@@ -125,10 +133,10 @@ def test_measured_noncentrality_is_within_a_fifth_of_a_decibel_or_four_standard_
 
 def test_measured_delays_agree_with_the_truth_file(comp_run: Run) -> None:
     truth = load_measurements(comp_run.directory.truth).points[-1]
-    last = len(comp_run.experiment.power.axis_dbm) - 1
+    last = len(comp_run.experiment.axis_dbm) - 1
     names = comp_run.experiment.node_names
     for cell in comp_run.experiment.cells:
-        stored = comp_run.directory.detection(last, "all", cell.name)
+        stored = comp_run.directory.detection(Step("points", last), "all", cell.name)
         for path in truth.paths:
             if path.rx == cell.node and path.kind == "self":
                 error = stored.offset_samples[names.index(path.tx)] - path.delay_samples.value
@@ -138,11 +146,14 @@ def test_measured_delays_agree_with_the_truth_file(comp_run: Run) -> None:
 def test_detecting_again_on_stored_captures_gives_bit_for_bit_what_the_run_recorded(comp_run: Run) -> None:
     for index in (0, 4, 8):
         for condition in comp_run.experiment.conditions:
-            capture = load(comp_run.directory.capture_path(index, condition))
+            capture = load(comp_run.directory.capture_path(Step("points", index), condition))
             for cell in comp_run.experiment.cells:
                 if condition not in ("all", f"without:{cell.name}"):
                     continue
-                again, stored = detect(capture, cell.name), comp_run.directory.detection(index, condition, cell.name)
+                again, stored = (
+                    detect(capture, cell.name),
+                    comp_run.directory.detection(Step("points", index), condition, cell.name),
+                )
                 assert again.known_noise is not None
                 assert again.known_noise.tobytes() == stored.known_noise.tobytes()
                 assert again.cfar.tobytes() == stored.cfar.tobytes()
@@ -150,7 +161,7 @@ def test_detecting_again_on_stored_captures_gives_bit_for_bit_what_the_run_recor
 
 def test_pod_at_the_measured_noncentrality_lies_within_its_error_of_the_truth_curve(comp_run: Run) -> None:
     # 27 points at 4 standard errors: probability of a false failure below 0.002
-    for p in comp_run.results.points:
+    for p in axis_of(comp_run).points:
         if p.statistic == "known_noise":
             low, high = (
                 detection_probability(max(p.noncentrality.value + sign * 4 * p.noncentrality.stderr, 0.0), 3, pfa=1e-6)

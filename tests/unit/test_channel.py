@@ -8,11 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sim.channel import convert, path_tables, render
+from sim.noise import MAX_EPOCH
 from sim.propagation import ScenePath, scene_paths
 from sim.scene import Scene
 from sim.world import World
 from testbed.config import validate
 from testbed.device import Settings
+from testbed.errors import RadioError, SettingOutOfRange
 from testbed.radio.gains import realise
 from testbed.units import db, undb
 from tests.scenes import comp_experiment, comp_scene
@@ -326,3 +328,64 @@ def test_a_condition_switches_its_targets_and_begins_an_epoch(condition):
     # `gone` was read by 10 samples
     difference = folded[0] - np.roll(folded[1], 10)
     assert np.mean(np.abs(difference) ** 2) > 0.1
+
+
+# World: epochs on request
+
+
+def test_a_fresh_world_continues_with_the_noise_and_phase_of_the_other():
+    # one has switched, muted and received; the other was just started
+    old, _ = transmitting(comp_scene())
+    for condition in ("empty", "without:t2", "all"):
+        old.set_condition(condition)
+        old.receive("bs2", 12_345)
+    old.mute("bs3")
+    fresh, _ = transmitting(comp_scene())
+    for world in (old, fresh):
+        world.transmit("bs3", np.full((1, 640), 0.1 - 0.2j, dtype=np.complex64))
+    assert old.epoch != fresh.epoch
+
+    for world in (old, fresh):
+        world.set_condition("without:t1", epoch=5000)
+        assert world.epoch == 5000
+
+    for name in NAMES:
+        np.testing.assert_array_equal(old.receive(name, 5000).raw, fresh.receive(name, 5000).raw)
+    for world in (old, fresh):  # and on from there
+        world.set_condition("all")
+        assert world.epoch == 5001
+    np.testing.assert_array_equal(old.receive("bs1", 700).raw, fresh.receive("bs1", 700).raw)
+
+
+@pytest.mark.parametrize("wanted", [0, 1, 41, 42])
+def test_an_epoch_that_is_over_is_not_begun_again(wanted):
+    world = World(comp_scene())
+    world.set_condition("all", epoch=42)
+
+    world.set_condition("all", epoch=wanted)
+
+    assert world.epoch == 43
+
+
+@pytest.mark.parametrize("wanted", [-1, MAX_EPOCH, 10**100])
+def test_an_epoch_there_is_none_of_is_refused_and_changes_nothing(wanted):
+    world = World(comp_scene())
+
+    with pytest.raises(SettingOutOfRange, match=r"^epoch -?\d{1,40}: must lie in 0\.\.16777215$"):
+        world.set_condition("empty", epoch=wanted)
+
+    assert (world.epoch, world.condition) == (0, "all")
+
+
+def test_after_the_last_epoch_radios_are_deaf_but_can_be_muted():
+    world, _ = transmitting(comp_scene())
+    world.set_condition("all", epoch=MAX_EPOCH - 1)
+    world.receive("bs1", 10)
+
+    world.mute("bs1")
+
+    assert not world.transmitting()["bs1"]
+    with pytest.raises(
+        RadioError, match=r"^bs1: all 16777216 epochs of this world are used up; start the emulator again$"
+    ):
+        world.receive("bs1", 10)

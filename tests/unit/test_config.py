@@ -219,7 +219,7 @@ def test_the_survey_of_the_comp_preset_is_where_the_scene_puts_things():
     survey, scene = load_experiment("comp").survey, load_scene("comp")
 
     for surveyed, real in (
-        (survey.nodes, scene.nodes),
+        ((*survey.nodes, *survey.users), scene.nodes),
         (survey.cells, scene.targets),
         (survey.reflectors, scene.clutter),
     ):

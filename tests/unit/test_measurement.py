@@ -7,9 +7,9 @@ import pytest
 from pydantic import ValidationError
 
 import testbed.measurement as module
+from testbed.documents import MAX_DOCUMENT_BYTES
 from testbed.errors import CaptureError
 from testbed.measurement import (
-    MAX_FILE_BYTES,
     Estimate,
     Measurement,
     MeasurementFile,
@@ -160,7 +160,7 @@ def broken_files(folder):
     nan.write_text(nan.read_text().replace("-0.2", "NaN"))
     huge = folder / "huge"
     with huge.open("wb") as file:
-        file.truncate(MAX_FILE_BYTES + 1)
+        file.truncate(MAX_DOCUMENT_BYTES + 1)
     return {
         text: "not a measurement file",
         foreign: "not a measurement file",

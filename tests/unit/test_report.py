@@ -10,31 +10,26 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from scipy import stats
 
-from testbed.capture import CHUNK_TABLE, Capture, NodeCapture, save
-from testbed.device import Limits, Settings
 from testbed.errors import CaptureError
 from testbed.experiment.config import Experiment
-from testbed.experiment.record import RunDirectory, write_detection
+from testbed.experiment.record import RunDirectory
+from testbed.experiment.report.caveats import warnings
 from testbed.experiment.report.curves import h0_fit, noncentrality_over_power
 from testbed.experiment.report.page import load_results, write_report
-from testbed.experiment.report.tables import warnings
 from testbed.experiment.report.wording import turning_points, verdict_answer, verdict_sentence
+from testbed.experiment.step import Step
 from testbed.measurement import Estimate, Measurement, MeasurementFile, save_measurements
-from testbed.sensing.detect import Detection
 from testbed.theory import detection as theory
 from testbed.theory.consistency import PodPoints, hochberg_rejects, judge
 from testbed.units import undb
+from tests.drawn import drawn_detection, store_capture
 
 POWERS_DBM = (-8.0, -6.0, -4.0)
 NUM_FRAMES = 4000  # 24 000 H0 trials in all: enough for the verdict to have no note
 RANK, N, Q = 2, 104, 6
 NOISE_VAR = 5.5e-10  # mW
 LAM_AT_0_DBM = {"t1": 130.0, "t2": 90.0}
-LIMITS = Limits(
-    "test radio", True, 1, 1, 70e6, 6e9, 5e5, 6e7, -89.75, 0.0, 0.25, -3.0, 71.0, 1.0, 12, 2048, 15.0, 10.2, 1 << 20
-)
 
 
 def make_experiment(**changes):
@@ -75,47 +70,6 @@ def make_experiment(**changes):
     )
 
 
-def drawn_detection(rng, cell, node, condition, lam, noise_error):
-    """Both statistics of one set of trials, as a receiver would find them whose noise estimate is off."""
-    left = N - RANK - Q
-    explained = (
-        stats.ncx2.rvs(2 * RANK, lam, size=NUM_FRAMES, random_state=rng) / 2
-        if lam
-        else rng.gamma(RANK, size=NUM_FRAMES)
-    )
-    residual = rng.gamma(left, size=NUM_FRAMES)
-    found = NOISE_VAR * residual.sum() / (left * NUM_FRAMES)
-    muted = Estimate(value=NOISE_VAR * noise_error, stderr=NOISE_VAR / 1e3, count=1_000_000)
-    return Detection(
-        cell=cell,
-        node=node,
-        condition=condition,
-        known_noise=explained / noise_error,
-        cfar=explained / RANK / (residual / left),
-        rank=RANK,
-        num_observations=N,
-        num_nuisance=Q,
-        kappa=np.array([0.91, 0.82]),
-        noise_var=muted,
-        residual_noise_var=Estimate(value=found, stderr=found / np.sqrt(left * NUM_FRAMES), count=left * NUM_FRAMES),
-        sync=SimpleNamespace(offset_samples=np.array([0.25, -3.5]), stderr_samples=np.array([1e-4, 2e-4])),
-        derivative_paths=(),
-        warnings=(),
-    )
-
-
-def store_capture(path, experiment, condition, frame):
-    rng = np.random.default_rng(5)
-    raw = rng.integers(-40, 40, size=(1, 1280, 2), dtype=np.int16)
-    chunks = np.array([(0, 1280, 1, 0, 0, 0, b"reported", b"")], dtype=CHUNK_TABLE)
-    nodes = tuple(
-        NodeCapture(name, raw, Settings(3.5e9, 20e6, -12.25, 40.0), LIMITS, chunks) for name in experiment.node_names
-    )
-    simulated = experiment.emulator is not None
-    info = {"emulator_seed": 77} if simulated else {}
-    save(path, Capture(condition, experiment.node_names, frame, nodes, {}, experiment.resolved(), simulated, info))
-
-
 def make_run(path, experiment, *, num_points=3, noise_error=1.0, truth=True):
     """A run directory as `loop.run` leaves it after `num_points` powers."""
     run = RunDirectory.create(path, experiment, overwrite=False)
@@ -127,12 +81,24 @@ def make_run(path, experiment, *, num_points=3, noise_error=1.0, truth=True):
             exact[index][cell.name] = Estimate.exact(lam)
             if index < num_points:
                 for condition, found in (("all", lam), (f"without:{cell.name}", 0.0)):
-                    d = drawn_detection(rng, cell.name, cell.node, condition, found, noise_error)
-                    write_detection(run.detections, f"points/{index:03d}/{condition}/{cell.name}", d)
+                    d = drawn_detection(
+                        rng,
+                        cell=cell.name,
+                        node=cell.node,
+                        condition=condition,
+                        lam=found,
+                        rank=RANK,
+                        num_observations=N,
+                        num_nuisance=Q,
+                        num_frames=NUM_FRAMES,
+                        noise_var=NOISE_VAR,
+                        noise_error=noise_error,
+                    )
+                    run.add_detection(Step("points", index), d)
     store_capture(run.muted_path, experiment, "muted", None)
     for index in range(num_points):
         frame = experiment.waveform.frame(np.full(2, undb(POWERS_DBM[index])))
-        store_capture(run.capture_path(index, "all"), experiment, "all", frame)
+        store_capture(run.capture_path(Step("points", index), "all"), experiment, "all", frame)
     save_measurements(run.measurements, MeasurementFile(experiment_sha256="recorded" * 8, points=()))
     if truth:
         points = [
@@ -155,7 +121,9 @@ def emulated(tmp_path_factory):
     """A whole run whose statistics follow their laws, and its report."""
     run = make_run(tmp_path_factory.mktemp("runs") / "emulated", make_experiment())
     experiment, results = load_results(run)
-    return run, results, write_report(run, experiment, results).read_text(encoding="utf-8")
+    page = write_report(run, experiment, results).read_text(encoding="utf-8")
+    assert not results.rounds and results.final is None
+    return run, results.axis, page
 
 
 @pytest.fixture(scope="module")
@@ -166,7 +134,9 @@ def on_air(tmp_path_factory):
     run = make_run(tmp_path_factory.mktemp("runs") / "air", experiment, num_points=2, noise_error=0.9, truth=False)
     (run.muted_path).unlink()
     experiment, results = load_results(run)
-    return run, results, write_report(run, experiment, results).read_text(encoding="utf-8")
+    page = write_report(run, experiment, results).read_text(encoding="utf-8")
+    assert not results.rounds and results.final is None
+    return run, results.axis, page
 
 
 def text_of(page):
@@ -301,7 +271,11 @@ def test_the_h0_csv_holds_the_law_the_counts_and_the_thresholds(emulated):
     thresholds = [(float(r["survival"]), float(r["statistic"])) for r in rows if r["series"] == "threshold"]
     assert thresholds == [(p, pytest.approx(theory.glrt_threshold(p, RANK))) for p in (1e-2, 1e-3, 1e-4)]
     pooled = np.concatenate(
-        [run.detection(i, f"without:{cell}", cell).known_noise for i in range(3) for cell in ("t1", "t2")]
+        [
+            run.detection(Step("points", i), f"without:{cell}", cell).known_noise
+            for i in range(3)
+            for cell in ("t1", "t2")
+        ]
     )
     for r in [r for r in rows if r["series"] == "measured"][::40]:
         assert float(r["survival"]) == np.mean(pooled >= float(r["statistic"]))
@@ -314,8 +288,8 @@ def test_the_roc_is_counted_on_both_axes_at_the_power_nearest_one_half(emulated)
     rows = [r for r in figure_rows(run, "roc_known_noise") if (r["series"], r["cell"]) == ("measured", "t2")]
     points = [p for p in results.points if (p.cell, p.statistic) == ("t2", "known_noise")]
     nearest = min(points, key=lambda p: abs(p.pod - 0.5))
-    h1 = run.detection(nearest.point, "all", "t2").known_noise
-    h0 = np.concatenate([run.detection(i, "without:t2", "t2").known_noise for i in range(3)])
+    h1 = run.detection(nearest.step, "all", "t2").known_noise
+    h0 = np.concatenate([run.detection(Step("points", i), "without:t2", "t2").known_noise for i in range(3)])
     assert {float(r["power_dbm"]) for r in rows} == {nearest.power_dbm}
     assert float(rows[0]["pfa"]) == 5 / h0.size
     for r in rows[::20]:
@@ -368,7 +342,7 @@ def test_pfa_is_called_the_tail_of_the_law_and_its_counts_are_told(emulated, on_
     run, _, page = emulated
     limit = theory.glrt_threshold(1e-4, RANK)
     counted = sum(
-        int(np.sum(run.detection(i, f"without:{cell}", cell).known_noise >= limit))
+        int(np.sum(run.detection(Step("points", i), f"without:{cell}", cell).known_noise >= limit))
         for i in range(3)
         for cell in ("t1", "t2")
     )
@@ -439,13 +413,13 @@ def test_a_truth_of_another_experiment_is_called_so(emulated, tmp_path):
     for name in ("detections", "measurements"):
         shutil.copy(getattr(run, name), getattr(other, name))
     save_measurements(other.truth, MeasurementFile(experiment_sha256="0" * 64, points=()))
-    assert any("another experiment" in warning for warning in warnings(other, experiment, results, []))
+    assert any("another experiment" in warning for warning in warnings(other, experiment, [results], []))
     assert "another experiment" not in page
 
 
 def test_a_run_without_a_finished_power_is_one_clear_error(tmp_path):
     run = RunDirectory.create(tmp_path / "none", make_experiment(), overwrite=False)
-    with pytest.raises(CaptureError, match="no power was finished"):
+    with pytest.raises(CaptureError, match="nothing was finished"):
         load_results(run)
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from testbed.experiment.law import Law, Statistic
-from testbed.experiment.record import StoredDetection
+from testbed.experiment.statistics import StoredDetection
 
 Array = NDArray[np.float64]
 MIN_COUNTED = 5  # false alarms below which a measured ROC is not drawn

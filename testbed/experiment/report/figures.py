@@ -1,61 +1,21 @@
-"""The figures of a report: PoD against power, the law without a target, ROC, map of the survey."""
+"""The figures of detection: PoD against power, the law without a target, ROC."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from testbed.experiment.config import Experiment
-from testbed.experiment.law import STATISTICS, Law, Statistic
+from testbed.experiment.law import Law, Statistic
 from testbed.experiment.record import RunDirectory
 from testbed.experiment.report.curves import h0_fit, measured_roc, nearest_half, noncentrality_over_power
-from testbed.experiment.report.survey_map import map_figure
-from testbed.experiment.report.wording import STATISTIC_NAMES, count_text, level_text
+from testbed.experiment.report.wording import STATISTIC_NAMES, count_text, legend_text, level_text
 from testbed.experiment.results import Point, Results
-from testbed.plots import FAINT, GREY, INK, MARKERS, PALETTE, Columns, SavedFigure, house_style, new_figure, save_figure
+from testbed.plots import FAINT, GREY, INK, MARKERS, PALETTE, Columns, house_style, new_figure
 from testbed.theory.consistency import FALSE_ALARM_LEVELS, wilson_interval
 
 SYMBOLS: dict[str, str] = {"known_noise": "T", "cfar": "F"}
-CELLS_PER_FIGURE = len(PALETTE)
 _BESIDE_DB = 0.5  # theory is drawn this far beyond the lowest and highest power
-
-
-@dataclass(frozen=True)
-class ReportFigure:
-    """A figure of the report."""
-
-    kind: str  # pod, h0, roc or map
-    alt: str  # what it shows, for those who cannot see it
-    files: SavedFigure
-
-
-def draw_all(run: RunDirectory, experiment: Experiment, results: Results, folder: Path) -> list[ReportFigure]:
-    """Draw and save every figure of a report, at most six cells in each."""
-    names = [cell.name for cell in experiment.cells]
-    groups = [names[i : i + CELLS_PER_FIGURE] for i in range(0, len(names), CELLS_PER_FIGURE)]
-    figures = []
-
-    def save(kind: str, part: str, alt: str, fig: Any, columns: Columns) -> None:
-        figures.append(ReportFigure(kind, alt, save_figure(fig, folder / f"{kind}{part}", columns)))
-
-    def parts(statistic: Statistic) -> list[tuple[str, list[str]]]:
-        return [(f"_{statistic}" + (f"_{i + 1}" if i else ""), group) for i, group in enumerate(groups)]
-
-    for statistic in STATISTICS:
-        for part, cells in parts(statistic):
-            alt = f"Probability of detection against power, {STATISTIC_NAMES[statistic]}, measured and theory"
-            save("pod", part, alt, *pod_figure(experiment, results, run, statistic, cells))
-    for statistic in STATISTICS:
-        alt = f"Share of trials without a target above a value, {STATISTIC_NAMES[statistic]}, measured and law"
-        save("h0", f"_{statistic}", alt, *h0_figure(experiment, results, run, statistic))
-    for statistic in STATISTICS:
-        for part, cells in parts(statistic):
-            alt = f"Probability of detection against false alarms, {STATISTIC_NAMES[statistic]}, measured and theory"
-            save("roc", part, alt, *roc_figure(experiment, results, run, statistic, cells))
-    save("map", "", "Map of the surveyed nodes, cells under test and reflectors", *map_figure(experiment))
-    return figures
 
 
 @house_style()
@@ -73,7 +33,7 @@ def pod_figure(
         points = _points(results, statistic, cell)
         power, pod = [p.power_dbm for p in points], np.array([p.pod for p in points])
         interval = np.array([[p.pod_low for p in points], [p.pod_high for p in points]])
-        law = Law.of(run.detection(points[0].point, "all", cell), statistic)
+        law = Law.of(run.detection(points[0].step, "all", cell), statistic)
         for curve, lams in _noncentralities(points).items():
             through = [p.power_dbm for p in points if curve == "measured" or p.pod_truth is not None]
             lam = noncentrality_over_power(axis, through, lams)
@@ -81,7 +41,7 @@ def pod_figure(
             ax.plot(axis, theory, color=PALETTE[i], **_LINES[curve])
             columns.add(series=f"{curve} curve", cell=cell, power_dbm=axis, pod=theory, noncentrality=lam)
         bars = np.abs(interval - pod)
-        label = f"{cell} at {points[0].node}"
+        label = legend_text(f"{cell} at {points[0].node}")
         ax.errorbar(power, pod, bars, color=PALETTE[i], fmt=MARKERS[i], elinewidth=1.0, capsize=2, label=label)
         columns.add(series="measured", cell=cell, power_dbm=power, pod=pod, pod_low=interval[0], pod_high=interval[1])
         expected = np.array([p.pod_measured if p.pod_truth is None else p.pod_truth for p in points])
@@ -152,7 +112,7 @@ def roc_figure(
     for i, cell in enumerate(cells):
         points = _points(results, statistic, cell)
         point = points[nearest_half([p.pod for p in points])]
-        power, h1 = point.power_dbm, run.detection(point.point, "all", cell)
+        power, h1 = point.power_dbm, run.detection(point.step, "all", cell)
         law = Law.of(h1, statistic)
         for curve, lams in _noncentralities([point]).items():
             theory = law.pod(lams[0], axis)
@@ -162,7 +122,7 @@ def roc_figure(
         low, high = wilson_interval(roc.pod * roc.num_h1, np.full(roc.pod.size, roc.num_h1))
         ax.step(roc.pfa, roc.pod, where="post", color=PALETTE[i], **_COUNTED)
         bars = [[point.pod - point.pod_low], [point.pod_high - point.pod]]
-        label = f"{cell} at {point.node}, {power:g} dBm"
+        label = legend_text(f"{cell} at {point.node}, {power:g} dBm")
         ax.errorbar(pfa, point.pod, bars, color=PALETTE[i], fmt=MARKERS[i], elinewidth=1.0, capsize=2, label=label)
         columns.add(
             series="measured",
@@ -215,7 +175,7 @@ def _noncentralities(points: Sequence[Point]) -> dict[str, list[float]]:
 
 
 def _h0(run: RunDirectory, results: Results, cell: str) -> list[Any]:
-    return [run.detection(index, f"without:{cell}", cell) for index in range(results.num_points_run)]
+    return [run.detection(step, f"without:{cell}", cell) for step in results.steps]
 
 
 def _spacing(power: Sequence[float]) -> float:

@@ -1,4 +1,4 @@
-"""The report of a run: one HTML file that needs nothing else, the verdict first.
+"""The report of a run: one HTML file that needs nothing else, the answers first.
 
 Figures are embedded; they also lie, with their numbers as CSV, in `figures/` beside the report. Everything said comes
 from the run's files, so a report can be written again at any time, and of a run that was cut short.
@@ -9,94 +9,86 @@ from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from testbed.errors import CaptureError
 from testbed.experiment.config import Experiment, load_experiment
-from testbed.experiment.report.wording import (
-    STATISTIC_NAMES,
-    TEST_NAMES,
-    level_text,
-    minus,
-    verdict_answer,
-    verdict_name,
-    verdict_sentence,
-)
+from testbed.experiment.report.wording import STATISTIC_NAMES, TEST_NAMES, level_text
 
 if TYPE_CHECKING:
+    from testbed.experiment.gather import RunResults
     from testbed.experiment.record import RunDirectory
-    from testbed.experiment.report.figures import ReportFigure
-    from testbed.experiment.results import Results
+    from testbed.experiment.report.gallery import ReportFigure
 
-MAX_EMBEDDED_BYTES = 1_400_000  # of figures; with more cells than fit, the others stay in figures/ only
+MAX_EMBEDDED_BYTES = 1_500_000  # of figures; with more cells than fit, the others stay in figures/ only
 
 
-def load_results(run: "RunDirectory") -> tuple[Experiment, "Results"]:
-    """Experiment and results of a run from its files; of a run cut short, the powers it finished.
+def load_results(run: "RunDirectory") -> tuple[Experiment, "RunResults"]:
+    """Experiment and results of a run from its files; of a run cut short, what it finished.
 
     Raises:
-        CaptureError: no power was finished, or a file cannot be read.
+        CaptureError: nothing was finished, or a file cannot be read.
     """
-    from testbed.experiment.results import gather
+    from testbed.experiment.gather import gather
 
     experiment = load_experiment(str(run.experiment))
-    num_points = run.num_finished_points()
-    if num_points == 0:
-        raise CaptureError(f"{run.path}: no power was finished; there is nothing to report, run the experiment again")
-    return experiment, gather(run, experiment, num_points)
+    return experiment, gather(run, experiment)
 
 
-def write_report(run: "RunDirectory", experiment: Experiment, results: "Results") -> Path:
+def write_report(run: "RunDirectory", experiment: Experiment, results: "RunResults") -> Path:
     """Draw the figures and write the report; returns its path."""
     import jinja2
 
-    from testbed.experiment.report.figures import draw_all
+    from testbed.experiment.report.gallery import draw_all
 
     figures = draw_all(run, experiment, results, run.path / "figures")
     environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=jinja2.FunctionLoader(_template),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
-    text = (resources.files("testbed.experiment.report") / "report.html.j2").read_text(encoding="utf-8")
-    page = environment.from_string(text).render(_context(run, experiment, results, figures))
+    page = environment.get_template("report.html.j2").render(_context(run, experiment, results, figures))
     run.report.write_text(page, encoding="utf-8")
     return run.report
 
 
-def _context(
-    run: "RunDirectory", experiment: Experiment, results: "Results", figures: list["ReportFigure"]
-) -> dict[str, Any]:
-    """Everything the template shows."""
-    from testbed.experiment.report import provenance, tables
+def _template(name: str) -> str:
+    return (resources.files("testbed.experiment.report") / name).read_text(encoding="utf-8")
 
-    captures, fault = provenance.shown_captures(run, experiment, results)
-    noise = tables.noise_comparisons(results)
-    alarms = tables.nominal_false_alarms(run, experiment, results)
+
+def _context(
+    run: "RunDirectory", experiment: Experiment, results: "RunResults", figures: list["ReportFigure"]
+) -> dict[str, Any]:
+    """Everything the templates show."""
+    from testbed.experiment.report import caveats, provenance
+    from testbed.experiment.report.answers import answers
+    from testbed.experiment.report.sections import loop_section, part_sections
+    from testbed.experiment.rounds import load_rounds
+
+    captures = provenance.shown_captures(run, experiment, results.judged[0])
+    rounds = load_rounds(run.rounds) if results.rounds else []
+    parts = part_sections(run, experiment, results)
+    both = captures.muted is not None and captures.loud is not None
     return {
         "experiment": experiment,
-        "simulated": experiment.emulator is not None or run.truth.exists() or any(c.simulated for c in captures),
-        "answer": verdict_answer(results),
-        "grade": _grade(results),
-        "sentence": verdict_sentence(results),
-        "partial": _partial(experiment, results),
+        "origin": _origin(run, experiment, [c.simulated for c in captures.found]),
+        "answers": answers(experiment, results, rounds),
         "notes": [
-            *_notes(results),
-            *(c.warning for c in noise if c.warning),
-            *tables.warnings(run, experiment, results, captures),
+            *(note for part in parts for note in part["notes"]),
+            *caveats.warnings(run, experiment, results.judged, captures.found),
         ],
-        "has_truth": results.deciding.endswith("/truth"),
-        "deciding": verdict_name(results.deciding),
         "tests": tuple(TEST_NAMES.values()),
-        "verdicts": tables.verdict_columns(results),
-        "level_note": tables.level_note(experiment, results, alarms),
+        "closed_loop": loop_section(run, experiment, results, rounds[-1]) if rounds else None,
+        "has_axis": results.axis is not None,
+        "parts": parts,
         "embedded": _embedded(figures),
-        "points": [
-            (STATISTIC_NAMES[statistic], table) for statistic, table in tables.point_tables(experiment, results)
-        ],
-        "noise": tables.noise_table(noise),
-        "detector": tables.detector_table(run, experiment, results),
-        "settings": provenance.settings_table(*captures) if captures else None,
-        "settings_fault": fault,
-        "loudest": minus(f"{provenance.loudest(experiment, results)[1]:g}"),
+        "settings": provenance.settings_table(captures.muted, captures.loud)
+        if captures.muted is not None and captures.loud is not None
+        else None,
+        "settings_fault": captures.fault,
+        "settings_of": captures.title,
+        "kept": provenance.kept_text(captures.found) if both else "",
         "waveform": provenance.waveform_text(experiment),
-        "provenance": provenance.provenance_rows(run, experiment, captures),
+        "provenance": provenance.provenance_rows(run, experiment, captures.found),
         "files": provenance.file_table(run),
         "command": provenance.repeat_command(run),
         "resolved": provenance.resolved_toml(experiment),
@@ -105,38 +97,23 @@ def _context(
     }
 
 
-def _grade(results: "Results") -> str:
-    """How the answer is shown: yes, no, or weak where part of the question is open."""
-    if not results.verdict.consistent:
-        return "no"
-    return "yes" if results.verdict.num_tested_points else "weak"
-
-
-def _partial(experiment: Experiment, results: "Results") -> str | None:
-    wanted = len(experiment.power.axis_dbm)
-    if results.num_points_run == wanted:
-        return None
-    return (
-        f"Partial: the run ended after {results.num_points_run} of {wanted} powers; this report is about those alone."
-    )
-
-
-def _notes(results: "Results") -> list[str]:
-    """What qualifies the verdict."""
-    others = [verdict_name(key) for key, v in results.verdicts.items() if not v.consistent and key != results.deciding]
-    notes = [note[0].upper() + note[1:] + "." for note in results.verdict.notes]
-    if others and results.verdict.consistent:
-        notes.append(f"Not deciding, but not consistent: {'; '.join(others)}.")
-    return notes
+def _origin(run: "RunDirectory", experiment: Experiment, simulated: list[bool]) -> str:
+    """Where samples came from: 'simulated', 'air', or 'unknown' where no file says so."""
+    if experiment.emulator is not None or run.truth.exists() or run.truth_rounds.exists() or any(simulated):
+        return "simulated"
+    return "air" if simulated else "unknown"
 
 
 def _embedded(figures: list["ReportFigure"]) -> dict[str, list[dict[str, str]]]:
     """Figures by kind: description, name, and the SVG as base64; empty beyond the size of a report."""
-    embedded: dict[str, list[dict[str, str]]] = {"pod": [], "h0": [], "roc": [], "map": []}
+    from testbed.experiment.report.gallery import KINDS
+
+    embedded: dict[str, list[dict[str, str]]] = {kind: [] for kind in KINDS}
     total = 0
     for figure in sorted(figures, key=lambda figure: figure.kind != "map"):  # the map is always there
         data = base64.b64encode(figure.files.svg.read_bytes()).decode()
-        total += len(data)
-        row = {"alt": figure.alt, "name": figure.files.svg.stem, "svg": data if total <= MAX_EMBEDDED_BYTES else ""}
+        fits = figure.kind == "map" or total + len(data) <= MAX_EMBEDDED_BYTES
+        total += len(data) if fits else 0
+        row = {"alt": figure.alt, "name": figure.files.svg.stem, "svg": data if fits else ""}
         embedded[figure.kind].append(row)
     return embedded

@@ -3,6 +3,8 @@
 import math
 import re
 import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -12,47 +14,86 @@ from testbed.capture import Capture, load
 from testbed.errors import CaptureError
 from testbed.experiment.config import Experiment
 from testbed.experiment.record import RunDirectory
-from testbed.experiment.report.tables import Table, recorded_sha256
+from testbed.experiment.report.caveats import recorded_sha256
+from testbed.experiment.report.table import Table
 from testbed.experiment.report.wording import count_text, minus
 from testbed.experiment.results import Results
+from testbed.experiment.step import Step
 from testbed.units import db, si_bytes
 
 _SHORT_ARRAY = re.compile(r"\[\n(?: +[^\[\]{}\n\"]+,\n)+\]")  # of numbers; tomli_w writes one to a line
 
 
-def loudest(experiment: Experiment, results: Results) -> tuple[int, float]:
-    """Index and value of the highest power that was finished."""
-    finished = experiment.power.axis_dbm[: results.num_points_run]
-    return finished.index(max(finished)), max(finished)
+@dataclass(frozen=True)
+class ShownCaptures:
+    """What is left on disk of the captures whose settings a report shows."""
+
+    muted: Capture | None
+    loud: Capture | None  # with all transmitters on
+    title: str  # which one that is
+    fault: str  # why one of them is missing, in words
+
+    @property
+    def found(self) -> list[Capture]:
+        """Those that are there, the muted one first."""
+        return [capture for capture in (self.muted, self.loud) if capture is not None]
 
 
-def shown_captures(run: RunDirectory, experiment: Experiment, results: Results) -> tuple[list[Capture], str]:
-    """The muted capture and the loudest with all targets on; none, and why, where they cannot be read."""
-    index, _ = loudest(experiment, results)
-    try:
-        return [load(run.muted_path), load(run.capture_path(index, "all"))], ""
-    except CaptureError as exc:
-        return [], str(exc).replace(f"{run.path}/", "")
+def shown_captures(run: RunDirectory, experiment: Experiment, results: Results) -> ShownCaptures:
+    """The muted capture, and with all targets on that of the highest power of an axis or of the last round."""
+    step = _shown_step(experiment, results)
+    if step.kind == "points":
+        title = f"at {minus(f'{experiment.axis_dbm[step.index]:g}')} dBm with all targets on"
+    else:
+        title = f"in round {step.index} with all targets on"
+    found: list[Capture | None] = []
+    faults = []
+    for path in (run.muted_path, run.capture_path(step, "all")):
+        try:
+            found.append(load(path))
+        except CaptureError as exc:
+            found.append(None)
+            faults.append(str(exc).replace(f"{run.path}/", ""))
+    if faults and experiment.capture.keep_frames == 0:
+        faults = ["samples were not kept (capture.keep_frames = 0), and settings stand with them."]
+    return ShownCaptures(found[0], found[1], title, faults[0] if faults else "")
 
 
-def settings_table(muted: Capture, loudest: Capture) -> Table:
+def kept_text(captures: Sequence[Capture]) -> str:
+    """Which part of a capture is left where a run kept but its first frames; empty where all is there."""
+    parts = [
+        f"{count_text(max(node.num_samples for node in c.nodes))} of {count_text(int(c.info['captured_samples']))} "
+        f"samples of the '{c.condition}' capture"
+        for c in captures
+        if "captured_samples" in c.info
+    ]
+    return f"The run kept the first {' and '.join(parts)}; levels and counts are of those." if parts else ""
+
+
+def _shown_step(experiment: Experiment, results: Results) -> Step:
+    if results.steps[0].kind == "points":
+        return max(results.steps, key=lambda step: experiment.axis_dbm[step.index])
+    return results.steps[-1]
+
+
+def settings_table(muted: Capture, loud: Capture) -> Table:
     """Realised settings of every node, from the muted capture and one with all transmitters on."""
-    columns = [_node_settings(muted, loudest, node.name) for node in loudest.nodes]
+    columns = [_node_settings(muted, loud, node.name) for node in loud.nodes]
     rows = zip(*(column.values() for column in columns), strict=True)
     names = columns[0].keys() if columns else ()
     return Table(
-        ("Setting", *(n.name for n in loudest.nodes)), tuple((k, *row) for k, row in zip(names, rows, strict=True))
+        ("Setting", *(n.name for n in loud.nodes)), tuple((k, *row) for k, row in zip(names, rows, strict=True))
     )
 
 
-def _node_settings(muted: Capture, loudest: Capture, name: str) -> dict[str, str]:
-    node, quiet = loudest.node(name), muted.node(name)
+def _node_settings(muted: Capture, loud: Capture, name: str) -> dict[str, str]:
+    node, quiet = loud.node(name), muted.node(name)
     limits, settings = node.limits, node.settings
     rms = np.sqrt(np.mean(np.square(quiet.raw, dtype=np.float64)))
     peak = int(np.max(np.abs(node.raw.astype(np.int32)), initial=0))
     power = None
-    if loudest.frame is not None and name in loudest.tx_names:
-        power = loudest.frame.power[loudest.tx_names.index(name)]
+    if loud.frame is not None and name in loud.tx_names:
+        power = loud.frame.power[loud.tx_names.index(name)]
     continuity = ", ".join(sorted({c.decode() for n in (node, quiet) for c in n.chunks["continuity"]}))
     clipped, lost = ([int(n.chunks[key].sum()) for n in (quiet, node)] for key in ("clip_count", "lost_before"))
     return {
@@ -61,7 +102,7 @@ def _node_settings(muted: Capture, loudest: Capture, name: str) -> dict[str, str
         "Carrier (MHz)": f"{settings.carrier_hz / 1e6:.6g}",
         "Sample rate (MS/s)": f"{settings.sample_rate_hz / 1e6:.6g}",
         "Transmit gain (dB)": minus(f"{settings.tx_gain_db:g}"),
-        "Transmit power, realised (dBm)": "–" if power is None else minus(f"{db(float(power)):.3f}"),
+        "Transmit power, realised (dBm)": _power(power),
         "Receive gain (dB)": minus(f"{settings.rx_gain_db:g}"),
         "Receive gain, muted capture (dB)": minus(f"{quiet.settings.rx_gain_db:g}"),
         "Converter, transmit (bits)": str(limits.tx_bits),
@@ -75,11 +116,20 @@ def _node_settings(muted: Capture, loudest: Capture, name: str) -> dict[str, str
     }
 
 
+def _power(power: float | None) -> str:
+    if power is None:
+        return "–"
+    return minus(f"{db(float(power)):.3f}") if power > 0 else "off"
+
+
 def waveform_text(experiment: Experiment) -> str:
     """Frame, subcarriers and observations in two sentences."""
     design, numerology = experiment.waveform, experiment.waveform.numerology
     duration_us = design.frame_len / numerology.sample_rate_hz * 1e6
     num_observations = experiment.detection.observations.num_observations(numerology)
+    per = " or ".join(
+        word for word, has in (("power", experiment.axis_dbm), ("round", experiment.loop is not None)) if has
+    )
     return (
         f"Frame of {count_text(design.frame_len)} samples ({duration_us:.4g} µs): "
         f"{design.num_preamble_symbols} preamble, {design.num_pilot_symbols} {design.pilot_code} pilot and "
@@ -87,11 +137,11 @@ def waveform_text(experiment: Experiment) -> str:
         f"cyclic prefix {numerology.cp_len}, {numerology.num_subcarriers} subcarriers "
         f"{numerology.subcarrier_spacing_hz / 1e3:.6g} kHz apart. "
         f"The detector looks at N = {num_observations} observations of each frame; "
-        f"{count_text(experiment.capture.num_frames)} frames per power, cell and hypothesis."
+        f"{count_text(experiment.capture.num_frames)} frames per {per}, cell and hypothesis."
     )
 
 
-def provenance_rows(run: RunDirectory, experiment: Experiment, captures: list[Capture]) -> list[tuple[str, str]]:
+def provenance_rows(run: RunDirectory, experiment: Experiment, captures: Sequence[Capture]) -> list[tuple[str, str]]:
     """Hash, seeds, dates and versions."""
     rows = [
         ("Experiment, SHA-256", recorded_sha256(run, experiment)),

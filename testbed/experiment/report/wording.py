@@ -88,6 +88,17 @@ def count_text(count: int) -> str:
     return f"{count:,}".replace(",", "\u202f")
 
 
+def listed(names: list[str]) -> str:
+    """Names as people list them: a, b and c."""
+    return " and ".join(filter(None, (", ".join(names[:-1]), *names[-1:])))
+
+
+def legend_text(name: str) -> str:
+    """A name as matplotlib shows it: it leaves out those that begin with '_', and reads '$' as mathematics."""
+    text = name.replace("$", r"\$")
+    return f" {text}" if text.startswith("_") else text
+
+
 def minus(text: str) -> str:
     """Numbers with a minus sign in place of the hyphen, and none before a rounded zero."""
     return text.replace("-", "\u2212") if text.strip("-0.") else text.lstrip("-")

@@ -1,0 +1,117 @@
+"""From a capture with every target on to a Measurement: gains, effective gains, noise, noncentralities, links."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from testbed.capture import Capture
+from testbed.errors import CaptureError
+from testbed.measurement import Estimate, Measurement, PathMeasurement, PowerResponse
+from testbed.sensing.channel import fit_paths, path_measurements
+from testbed.sensing.detect import Detection, SensingSetup, detect, sensing_setup
+from testbed.sensing.link import Link, measure_link
+from testbed.sensing.model import cell_paths, nuisance_paths
+from testbed.sensing.response import power_response
+from testbed.theory.consistency import noncentrality_estimate
+
+CONDITION = "all"
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A measurement, and what it was made from."""
+
+    measurement: Measurement
+    detections: tuple[Detection, ...]
+    links: tuple[Link, ...]
+
+
+def measure(
+    capture: Capture, previous: Measurement | None = None, detections: Sequence[Detection] | None = None
+) -> Measured:
+    """Measure the network.
+
+    Args:
+        capture: of condition 'all', with the noise variance of a muted capture in it.
+        previous: of the round before; stands in for transmitters that are silent now.
+        detections: of this capture, one per cell in the survey's order; made here if None.
+
+    Raises:
+        CaptureError: another condition, or a capture that lacks a node, a user or the noise.
+        SyncError: no frame found.
+    """
+    if capture.condition != CONDITION:
+        raise CaptureError(f"condition '{capture.condition}': measuring needs '{CONDITION}', every target on")
+    if capture.frame is None:
+        raise CaptureError("nothing was transmitted; there is nothing to measure")
+    setup = sensing_setup(capture)
+    found = [detect(capture, cell.name) for cell in setup.survey.cells] if detections is None else list(detections)
+    links = []
+    for user in setup.survey.users:
+        before = previous.communication.get(user.name) if previous else None
+        links.append(measure_link(capture, user.name, before))
+    sensing: dict[str, PowerResponse] = {}
+    paths: list[PathMeasurement] = []
+    for detection in found:
+        response, heard = _sensing(capture, setup, detection, previous)
+        sensing[detection.cell] = response
+        if detection.node not in {path.rx for path in paths}:  # several cells of one node share their paths
+            paths += heard
+    noise = {node.name: node.noise_var for node in capture.nodes if node.noise_var is not None}
+    residual = {d.node: d.residual_noise_var for d in found} | {k.user: k.residual_noise_var for k in links}
+    measurement = Measurement(
+        origin="measured",
+        node_names=setup.survey.node_names,
+        power=tuple(float(p) for p in capture.frame.power),
+        max_power=_largest_powers(capture),
+        noise_var=noise,
+        residual_noise_var=residual,
+        noncentrality={d.cell: noncentrality(d) for d in found if d.known_noise is not None},
+        rank={d.cell: d.rank for d in found},
+        num_nuisance={d.cell: d.num_nuisance for d in found},
+        paths=(*paths, *(path for link in links for path in link.paths)),
+        sensing=sensing,
+        communication={link.user: link.response for link in links},
+        links={link.user: link.measurement for link in links},
+    )
+    return Measured(measurement, tuple(found), tuple(links))
+
+
+def _largest_powers(capture: Capture) -> tuple[float, ...]:
+    """Per transmitter; its radio is in the capture, for it receives as well."""
+    assert capture.frame is not None, "the caller has looked"
+    ratios = zip(capture.tx_names, capture.frame.peak_to_average, strict=True)
+    return tuple(capture.node(name).limits.largest_power(float(ratio)) for name, ratio in ratios)
+
+
+def noncentrality(detection: Detection) -> Estimate:
+    """lam_hat of a capture from the known-noise statistic; may be negative."""
+    assert detection.known_noise is not None, "the caller has looked"
+    lam, stderr = noncentrality_estimate(detection.known_noise, detection.rank)
+    return Estimate(value=float(lam), stderr=float(stderr), count=detection.num_frames)
+
+
+def _sensing(
+    capture: Capture, setup: SensingSetup, detection: Detection, previous: Measurement | None
+) -> tuple[PowerResponse, tuple[PathMeasurement, ...]]:
+    """Gains of all paths of a cell's node, and the response of its cell."""
+    assert capture.frame is not None, "the caller has looked"
+    names, rate = setup.survey.node_names, setup.numerology.sample_rate_hz
+    cell = next(c for c in setup.survey.cells if c.name == detection.cell)
+    paths = (*cell_paths(setup.survey, cell, rate), *nuisance_paths(setup.survey, cell, rate))
+    noise_var = None if detection.noise_var is None else detection.noise_var.value
+    samples = capture.node(detection.node).samples[0]
+    fit = fit_paths(samples, capture.frame.samples, paths, detection.sync, noise_var, detection.slopes)
+    drive = np.sqrt(capture.frame.power)
+    columns = np.divide(detection.X, drive, out=np.zeros_like(detection.X), where=drive > 0)
+    response = power_response(
+        fit,
+        columns,
+        detection.D,
+        node=detection.node,
+        serving=None,
+        names=names,
+        previous=previous.sensing.get(detection.cell) if previous else None,
+    )
+    return response, path_measurements(fit, detection.sync, detection.node, names)

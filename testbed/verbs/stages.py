@@ -1,0 +1,244 @@
+"""Single stages on files: capture, detect, measure, allocate."""
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from testbed.errors import CaptureError, ConfigError
+from testbed.verbs.options import (
+    BudgetOption,
+    DataSeedOption,
+    ExperimentArgument,
+    FramesOption,
+    JsonOption,
+    MethodOption,
+    NoiseSeedOption,
+    ask,
+    resolved,
+)
+
+if TYPE_CHECKING:
+    from testbed.allocation.base import Allocation
+    from testbed.experiment.config import Experiment
+    from testbed.sensing.detect import Detection
+
+
+def capture(
+    experiment: ExperimentArgument,
+    out: Annotated[Path, typer.Option(help="Capture file to write.")],
+    condition: Annotated[str, typer.Option(help="all, without:CELL, empty or muted.")] = "all",
+    power_dbm: Annotated[
+        float | None, typer.Option(help="Power per node; the experiment's highest if not given.")
+    ] = None,
+    allocation: Annotated[Path | None, typer.Option(help="Allocation file; powers of every node.")] = None,
+    frames: FramesOption = None,
+    data_seed: DataSeedOption = None,
+    noise_seed: NoiseSeedOption = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace an existing file.")] = False,
+) -> None:
+    """Capture all nodes once, under one condition and at one power.
+
+    Example: isac capture comp --condition without:t1 --power-dbm -6.5 --frames 100 --out h0.h5
+    """
+    from testbed.experiment.run import capture_once
+    from testbed.units import si_bytes
+
+    if power_dbm is not None and allocation is not None:
+        raise ConfigError("--power-dbm and --allocation: both say how much to transmit; give one")
+    powers_dbm = None if power_dbm is None else [power_dbm]
+    model = resolved(experiment, frames=frames, power_dbm=powers_dbm, data_seed=data_seed, noise_seed=noise_seed)
+    allowed = (*model.conditions, "empty", "muted")
+    if condition not in allowed:
+        raise ConfigError(f"--condition '{condition}': must be one of {', '.join(allowed)}")
+    if out.exists() and not force:
+        raise ConfigError(f"{out}: exists; pass --force to replace it, or --out for another name")
+    if not out.parent.is_dir():
+        raise ConfigError(f"{out}: the directory {out.parent} does not exist; make it first")
+    chosen, about = _powers(model, allocation)
+    taken = capture_once(model, out, condition, chosen, ask, about)
+    clipped = sum(int(node.chunks["clip_count"].sum()) for node in taken.nodes)
+    print(
+        f"wrote {out}: {len(taken.nodes)} nodes x {taken.nodes[0].num_samples} samples, condition {condition}, "
+        f"{clipped} clipped, {si_bytes(out.stat().st_size)}"
+    )
+
+
+def detect(
+    captures: Annotated[list[Path], typer.Argument(help="Capture files.")],
+    pfa: Annotated[float | None, typer.Option(min=0.0, max=1.0, help="Instead of the experiment's.")] = None,
+    save: Annotated[Path | None, typer.Option(help="Write the statistics of every frame (HDF5).")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Detect again on stored captures: bit for bit what the run recorded.
+
+    A capture of condition 'all' is judged for the cell of every node it holds, 'without:CELL' for that cell.
+
+    Example: isac detect runs/demo/captures/004_all.h5
+    """
+    from testbed.capture import load
+    from testbed.experiment.statistics import write_detection
+
+    rows: list[dict[str, Any]] = []
+    for path in captures:
+        loaded = load(path)
+        level = pfa if pfa is not None else float(loaded.experiment["detection"]["pfa"])
+        if not 0 < level < 1:
+            raise ConfigError(f"--pfa {level:g}: must lie between 0 and 1, both excluded")
+        for detection in _detections(loaded):
+            rows.append({"capture": str(path), **_summary(detection, level)})
+            if save is not None:
+                write_detection(save, f"{path.stem}/{detection.cell}", detection)
+            for warning in detection.warnings:
+                print(f"warning: {warning}", file=sys.stderr)
+    if as_json:
+        print(json.dumps(rows, indent=1))
+        return
+    print("capture                cell  node   condition      frames  rank  kappa min   PoD(T)   PoD(F)  lam_hat")
+    for row in rows:
+        known = "-" if row["pod_known_noise"] is None else f"{row['pod_known_noise']:.4f}"
+        lam = "-" if row["noncentrality"] is None else f"{row['noncentrality']['value']:.2f}"
+        print(
+            f"{Path(row['capture']).name:22} {row['cell']:5} {row['node']:6} {row['condition']:13} "
+            f"{row['num_frames']:7d} {row['rank']:5d} {row['kappa_min']:10.2f} {known:>8} "
+            f"{row['pod_cfar']:8.4f} {lam:>8}"
+        )
+
+
+def measure(
+    capture: Annotated[Path, typer.Argument(help="Capture file of condition 'all'.")],
+    out: Annotated[Path | None, typer.Option(help="Measurement file to write (JSON).")] = None,
+    previous: Annotated[
+        Path | None, typer.Option(help="Measurement of the round before; stands in for silent transmitters.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Measure the network on a stored capture: gains, noise, SINRs, each with its standard error.
+
+    Example: isac measure runs/demo/captures/round000_all.h5 --out measurement.json
+    """
+    from testbed.capture import load
+    from testbed.experiment.loop_display import print_measurement
+    from testbed.measurement import MeasurementFile, load_measurements, save_measurements
+    from testbed.sensing.measure import measure as measure_capture
+
+    before = None if previous is None else load_measurements(previous).points[-1]
+    loaded = load(capture)
+    measurement = measure_capture(loaded, before).measurement
+    if out is not None:
+        document = MeasurementFile(experiment_sha256=_sha256(loaded.experiment), points=(measurement,))
+        save_measurements(out, document)
+    if as_json:
+        print(json.dumps(measurement.model_dump(mode="json"), indent=1))
+        return
+    print_measurement(measurement)
+    if out is not None:
+        print(f"wrote {out}; next: isac allocate EXPERIMENT {out}")
+
+
+def allocate(
+    experiment: ExperimentArgument,
+    measurement: Annotated[Path, typer.Argument(help="Measurement file.")],
+    point: Annotated[int, typer.Option(help="Which measurement of the file; the last one if not given.")] = -1,
+    budget_dbm: BudgetOption = None,
+    method: MethodOption = None,
+    out: Annotated[Path | None, typer.Option(help="Allocation file to write (JSON).")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Share the transmit power on a measurement, under the experiment's requirements.
+
+    Example: isac allocate runs/demo/experiment.toml runs/demo/rounds/000/measurement.json --out next.json
+    """
+    from testbed.allocation.base import save_allocation
+    from testbed.experiment.feedback import allocate as solve
+    from testbed.experiment.feedback import feedback
+    from testbed.experiment.loop_display import print_allocation
+    from testbed.measurement import load_measurements
+
+    model = resolved(experiment, budget_dbm=budget_dbm, method=method)
+    points = load_measurements(measurement).points
+    if not -len(points) <= point < len(points):
+        raise ConfigError(f"--point {point}: {measurement} holds {len(points)} measurements, 0..{len(points) - 1}")
+    given = feedback(points[point], model)
+    assert model.allocation is not None, "feedback has looked"
+    allocation = solve(given, model.allocation)
+    if out is not None:
+        save_allocation(out, allocation, points[point].node_names)
+    if as_json:
+        print(json.dumps(allocation.to_dict(), indent=1))
+        return
+    print_allocation(given, allocation)
+    if out is not None:
+        print(f"wrote {out}; next: isac capture {experiment} --allocation {out} --out next.h5")
+
+
+def _powers(model: "Experiment", path: Path | None) -> "tuple[Allocation, dict[str, Any]]":
+    """Powers to transmit, and what the capture says of them."""
+    from testbed.allocation.base import equal_power, load_allocation
+    from testbed.units import db, undb
+
+    if path is None:
+        power_dbm, num_nodes = max(model.equal_powers_dbm), len(model.nodes)
+        return equal_power(undb(power_dbm) * num_nodes, num_nodes), {"power_dbm": power_dbm}
+    allocation, names = load_allocation(path)
+    if names != model.node_names:
+        raise ConfigError(f"{path}: allocates to {', '.join(names)}; the experiment has {', '.join(model.node_names)}")
+    return allocation, {"power_dbm": [db(float(p)) if p > 0 else None for p in allocation.power]}
+
+
+def _sha256(document: dict[str, Any]) -> str:
+    from testbed.experiment.config import document_sha256
+
+    return document_sha256(document)
+
+
+def _detections(loaded: Any) -> "list[Detection]":
+    from testbed.sensing.detect import detect as detect_cell
+    from testbed.sensing.detect import sensing_setup
+
+    held = {node.name for node in loaded.nodes}
+    cells = [cell for cell in sensing_setup(loaded).survey.cells if cell.node in held]
+    if loaded.condition.startswith("without:"):
+        cells = [cell for cell in cells if cell.name == loaded.condition.removeprefix("without:")]
+    if not cells:
+        raise CaptureError(
+            f"condition '{loaded.condition}': no cell under test for the nodes {', '.join(sorted(held))}"
+        )
+    return [detect_cell(loaded, cell.name) for cell in cells]
+
+
+def _summary(detection: "Detection", pfa: float) -> dict[str, Any]:
+    import hashlib
+
+    import numpy as np
+
+    from testbed.theory.consistency import noncentrality_estimate
+    from testbed.theory.detection import cfar_threshold, glrt_threshold
+
+    known, cfar = detection.known_noise, detection.cfar
+    limit = cfar_threshold(pfa, detection.rank, detection.num_observations, detection.num_nuisance)
+    row: dict[str, Any] = {
+        "cell": detection.cell,
+        "node": detection.node,
+        "condition": detection.condition,
+        "num_frames": detection.num_frames,
+        "rank": detection.rank,
+        "num_observations": detection.num_observations,
+        "num_nuisance": detection.num_nuisance,
+        "kappa_min": float(np.nanmin(detection.kappa)),
+        "pfa": pfa,
+        "pod_known_noise": None,
+        "pod_cfar": float(np.mean(cfar >= limit)),
+        "noncentrality": None,
+        "cfar_blake2b": hashlib.blake2b(cfar.tobytes(), digest_size=16).hexdigest(),
+    }
+    if known is not None:
+        lam, stderr = noncentrality_estimate(known, detection.rank)
+        row |= {
+            "pod_known_noise": float(np.mean(known >= glrt_threshold(pfa, detection.rank))),
+            "noncentrality": {"value": float(lam), "stderr": float(stderr), "count": known.size},
+            "known_noise_blake2b": hashlib.blake2b(known.tobytes(), digest_size=16).hexdigest(),
+        }
+    return row
