@@ -5,7 +5,7 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from testbed.config import StrictModel
 from testbed.documents import read_document, write_document
@@ -51,6 +51,17 @@ class PowerResponse(StrictModel):
     floored: tuple[str, ...] = ()  # transmitters whose gain came out negative
     age_rounds: dict[str, int] = {}  # transmitters that were silent: how many measurements old their gain is
 
+    @model_validator(mode="after")
+    def _consistent(self) -> "PowerResponse":
+        names = tuple(self.gain)
+        if [len(row) for row in self.gram] != [len(names)] * len(names):
+            raise ValueError(f"gram: must be {len(names)} x {len(names)}, a row for every gain")
+        if any(gain.value < 0 for gain in self.gain.values()):
+            raise ValueError("gain: must not be negative")
+        if self.serving is not None and self.serving not in names:
+            raise ValueError(f"serving: '{self.serving}' has no gain; gains are of {', '.join(names)}")
+        return self
+
 
 class LinkMeasurement(StrictModel):
     """A user's link to its serving node, per used resource element of the data. SINRs are linear."""
@@ -78,6 +89,21 @@ class Measurement(StrictModel):
     sensing: dict[str, PowerResponse] = {}  # per cell under test
     communication: dict[str, PowerResponse] = {}  # per user
     links: dict[str, LinkMeasurement] = {}  # per user
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "Measurement":
+        for key, values in (("power", self.power), ("max_power", self.max_power or self.power)):
+            if len(values) != len(self.node_names) or min(values, default=0.0) < 0:
+                raise ValueError(f"{key}: must be {len(self.node_names)} numbers >= 0, one per node")
+        for key, table in (("sensing", self.sensing), ("communication", self.communication)):
+            for name, response in table.items():
+                if tuple(response.gain) != self.node_names:
+                    raise ValueError(f"{key}.{name}.gain: must be of {', '.join(self.node_names)}, in this order")
+                if response.node not in self.noise_var or self.noise_var[response.node].value <= 0:
+                    raise ValueError(f"{key}.{name}: noise_var of {response.node} is missing or not positive")
+                if key == "sensing" and name not in self.rank:
+                    raise ValueError(f"rank: missing for {name}")
+        return self
 
 
 class MeasurementFile(StrictModel):

@@ -77,7 +77,11 @@ def truth(
         )
 
     def wait() -> None:
-        if child.wait(TRUTH_TIMEOUT_S) != 0:
+        try:
+            child.wait(TRUTH_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            raise ConfigError(f"isac-sim truth: not done within {TRUTH_TIMEOUT_S:g} s; use fewer points") from None
+        if child.returncode != 0:
             raise ConfigError(_last_line(log) or f"isac-sim truth: failed with status {child.returncode}; see {log}")
 
     try:

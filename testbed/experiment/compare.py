@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from testbed.errors import ConfigError
-from testbed.experiment.config import load_experiment
+from testbed.experiment.config import Experiment, load_experiment
 from testbed.experiment.gather import gather
 from testbed.experiment.record import RunDirectory
 from testbed.experiment.report.wording import legend_text
@@ -40,8 +40,11 @@ class Comparison:
     sentence: str
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data for --json."""
-        return asdict(self)
+        """Plain data for --json; null where a node is off."""
+        plain = asdict(self)
+        for row in plain["rows"]:
+            row["values"] = [value if np.isfinite(value) else None for value in row["values"]]
+        return plain
 
 
 def compare_runs(first: RunDirectory, second: RunDirectory) -> Comparison:
@@ -55,14 +58,11 @@ def compare_runs(first: RunDirectory, second: RunDirectory) -> Comparison:
         CaptureError: nothing was finished.
     """
     runs = (first, second)
-    rounds = [_last_round(run) for run in runs]
-    for what in ("power_dbm", "cells", "users"):
-        kinds = [_labels(getattr(r, what)) for r in rounds]
-        if kinds[0] != kinds[1]:
-            raise ConfigError(
-                f"{second.path}: has {', '.join(kinds[1])}, {first.path} {', '.join(kinds[0])}; compare like with like"
-            )
-    a, b = rounds
+    experiments = [load_experiment(str(run.experiment)) for run in runs]
+    for what in ("survey", "requirements", "detection", "statistic"):
+        if getattr(experiments[0], what) != getattr(experiments[1], what):
+            raise ConfigError(f"{second.path}: its {what} is not that of {first.path}; compare like with like")
+    a, b = (_last_round(run, experiment) for run, experiment in zip(runs, experiments, strict=True))
     rows = [_power_row(name, a.power_dbm[name], b.power_dbm[name]) for name in a.power_dbm]
     rows += [
         _measured_row(f"PoD of {x.cell}", _pod(x.pod, x.num_frames), _pod(y.pod, y.num_frames), 4)
@@ -73,8 +73,10 @@ def compare_runs(first: RunDirectory, second: RunDirectory) -> Comparison:
         for x, y in zip(a.users, b.users, strict=True)
     ]
     total = _measured_row("sum rate, bit/s/Hz", a.sum_rate_bps_hz, b.sum_rate_bps_hz, 3)
-    names = (first.path.name or str(first.path), second.path.name or str(second.path))
-    return Comparison(names, (*rows, total), (a.is_met, b.is_met), _sentence(names, (a.is_met, b.is_met), total))
+    names = (first.path.name, second.path.name)
+    if not all(names) or names[0] == names[1]:
+        names = (str(first.path), str(second.path))
+    return Comparison(names, (*rows, total), (a.is_met, b.is_met), _sentence(names, (a, b), total))
 
 
 @house_style()
@@ -115,15 +117,11 @@ def draw_comparison(comparison: Comparison, path: Path) -> SavedFigure:
     return save_figure(fig, path.with_suffix(""), columns)
 
 
-def _last_round(run: RunDirectory) -> RoundSummary:
-    rounds = gather(run, load_experiment(str(run.experiment))).rounds
+def _last_round(run: RunDirectory, experiment: Experiment) -> RoundSummary:
+    rounds = gather(run, experiment).rounds
     if not rounds:
         raise ConfigError(f"{run.path}: no round of a loop there; compare runs of an experiment with a [loop]")
     return rounds[-1]
-
-
-def _labels(rows: Any) -> list[str]:
-    return [row if isinstance(row, str) else getattr(row, "cell", None) or row.user for row in rows]
 
 
 def _pod(share: float, count: int) -> Estimate:
@@ -153,11 +151,8 @@ def _measured_row(label: str, a: Estimate, b: Estimate, digits: int) -> Compared
     )
 
 
-def _sentence(names: tuple[str, str], is_met: tuple[bool, bool], total: ComparedRow) -> str:
-    meets = [
-        f"{name} {'meets' if met else 'does NOT meet'} every requirement"
-        for name, met in zip(names, is_met, strict=True)
-    ]
+def _sentence(names: tuple[str, str], rounds: tuple[RoundSummary, RoundSummary], total: ComparedRow) -> str:
+    meets = [f"the powers of {name} {row.outcome}" for name, row in zip(names, rounds, strict=True)]
     stderrs = total.difference_stderrs or 0.0
     better = names[stderrs > 0]
     gain = f"{abs(total.values[1] - total.values[0]):.3f} bit/s/Hz ({abs(stderrs):.1f} standard errors)"

@@ -103,7 +103,7 @@ class CaptureTable(StrictModel):
 class RequirementsTable(StrictModel):
     """What the network has to deliver, to every cell under test and every user."""
 
-    min_pod: float = Field(gt=0, lt=1)  # at detection.pfa, known-noise test
+    min_pod: float = Field(gt=0, lt=1)  # at detection.pfa, by the experiment's test
     min_rate_bps_hz: float = Field(ge=0, le=30)  # log2(1 + SINR) per used resource element
 
 
@@ -197,6 +197,12 @@ class Experiment(StrictModel):
         missing = [name for name in ("requirements", "allocation") if getattr(self, name) is None]
         if missing:
             raise ValueError(f"loop: needs the tables {' and '.join(f'[{name}]' for name in missing)} as well")
+        assert self.requirements is not None, "looked for above"
+        if self.requirements.min_pod <= self.detection.pfa:
+            raise ValueError(
+                f"requirements.min_pod: found {self.requirements.min_pod:g}; must be above detection.pfa = "
+                f"{self.detection.pfa:g}, which no target at all gives"
+            )
         for table, rows in (("cells", self.cells), ("users", self.users)):
             served = [row.node for row in rows]
             if sorted(served) != sorted(self.node_names):
@@ -249,7 +255,8 @@ class Experiment(StrictModel):
         """The highest power that any node may be given, as far as this file says."""
         highest = list(self.axis_dbm)
         if self.loop is not None and self.allocation is not None:
-            total_dbm = self.allocation.budget_dbm + db(len(self.nodes))
+            shares = self.allocation.method != "equal"
+            total_dbm = self.allocation.budget_dbm + (db(len(self.nodes)) if shares else 0.0)
             cap_dbm = self.allocation.max_power_dbm
             highest.append(total_dbm if cap_dbm is None else min(total_dbm, cap_dbm))
         return max(highest)

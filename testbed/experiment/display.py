@@ -64,9 +64,8 @@ def print_outcome(results: "RunResults", model: Experiment) -> None:
     if results.final is None or not results.rounds:
         return
     last = results.rounds[-1]
-    met = "meet" if last.is_met else "do NOT meet"
-    settled = ", settled" if last.settled else ""
-    print(f"\nloop: the powers of round {last.index}{settled} {met} every requirement")
+    settled = ", settled," if last.settled else ""
+    print(f"\nloop: the powers of round {last.index}{settled} {last.outcome}")
     if last.note:
         print(f"  {last.note}")
     print_verdict(results.final)
@@ -104,6 +103,7 @@ class Display:
         self._task = self._bar.add_task("starting", total=total_samples(model), rate="")
         self._statistic = model.statistic
         self._header = True
+        self._warned: set[str] = set()  # a fault that stays is said once
 
     def __enter__(self) -> "Display":
         self._bar.start()
@@ -117,7 +117,10 @@ class Display:
         task = self._bar.tasks[0]
         rate = f"{task.speed / 1e6:.1f} Msamples/s" if task.speed else ""
         self._bar.update(self._task, advance=progress.num_samples, description=progress.doing, rate=rate)
-        for warning in progress.warnings:
+        for warning in dict.fromkeys(progress.warnings):
+            if warning in self._warned:
+                continue
+            self._warned.add(warning)
             self._console.print(f"warning: {warning}")
         if progress.points and self._header:
             self._console.print(

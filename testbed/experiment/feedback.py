@@ -21,6 +21,8 @@ from testbed.measurement import Measurement
 from testbed.units import undb
 
 Array = NDArray[np.float64]
+# SINR that the solver leaves every user in any case: a node that falls silent cannot be measured in the next round
+MIN_AUDIBLE_SINR = undb(-15.0)
 
 
 @dataclass(frozen=True)
@@ -52,8 +54,16 @@ def feedback(measurement: Measurement, experiment: Experiment) -> Feedback:
     """The CoMP problem of a measurement under the experiment's requirements, margins included.
 
     Raises:
-        ConfigError: no requirements or allocation in the experiment, or a measurement of another network.
+        ConfigError: no requirements or allocation in the experiment, or a measurement of another network, or one that
+            makes no problem.
     """
+    try:
+        return _feedback(measurement, experiment)
+    except ValueError as exc:
+        raise ConfigError(f"measurement: {exc}; measure again") from exc
+
+
+def _feedback(measurement: Measurement, experiment: Experiment) -> Feedback:
     requirements, table = _tables(experiment)
     names = measurement.node_names
     users = _in_node_order("users", names, {u.node: u.name for u in experiment.users}, set(measurement.communication))
@@ -89,7 +99,7 @@ def feedback(measurement: Measurement, experiment: Experiment) -> Feedback:
         comm_noise_var=comm_noise,
         sensing_noise_var=sensing_noise,
         total_power=total_power(table, len(names)),
-        min_comm_sinr=required_sinr(experiment) * undb(table.rate_margin_db),
+        min_comm_sinr=max(required_sinr(experiment) * undb(table.rate_margin_db), MIN_AUDIBLE_SINR),
         min_sensing_snr=needed,
         max_power=cap,
     )
@@ -135,9 +145,8 @@ def _reached(given: Feedback, row: dict[str, Any]) -> str:
     """What a row reaches, as people ask for it: PoD or rate."""
     if row["kind"] == "rate":
         rate = float(np.log2(1 + row["reached"]))
-        return (
-            f"rate of {given.users[row['index']]} reaches {rate:.2f} of {given.requirements.min_rate_bps_hz:g} bit/s/Hz"
-        )
+        floor = max(given.requirements.min_rate_bps_hz, float(np.log2(1 + MIN_AUDIBLE_SINR)))
+        return f"rate of {given.users[row['index']]} reaches {rate:.2f} of {floor:.3g} bit/s/Hz"
     cell = given.cells[row["index"]]
     value = pod(given.measurement, cell, row["reached"], given.statistic, given.pfa)
     return f"PoD of {cell} reaches {value:.2f} of {given.requirements.min_pod:g}"

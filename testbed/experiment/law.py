@@ -37,11 +37,15 @@ class Law:
         """The law of a cell as it was measured."""
         if statistic == "known_noise":
             return cls(statistic, measurement.rank[cell], 0, 0)
+        if cell not in measurement.num_nuisance:
+            raise ValueError(f"num_nuisance of {cell} is missing, which the F test needs")
         num_observations = measurement.sensing[cell].num_observations
         return cls(statistic, measurement.rank[cell], num_observations, measurement.num_nuisance[cell])
 
     def required_noncentrality(self, pod: float, pfa: float) -> float:
-        """Smallest lam with that PoD."""
+        """Smallest lam with that PoD; 0 where false alarms alone give it."""
+        if pod <= pfa:
+            return 0.0
         if self.statistic == "known_noise":
             return float(detection.required_noncentrality(pod, pfa, self.rank))
         from scipy.optimize import brentq

@@ -74,6 +74,7 @@ def perform(
         if condition == "all":
             measured = measure(capture, previous)
             measurement, detections = measured.measurement, measured.detections
+            warnings |= dict.fromkeys(measured.warnings)
             for link in measured.links:
                 directory.add_link(step, link)
         else:

@@ -44,6 +44,7 @@ MARKER = "experiment.toml"
 class SessionRecord(StrictModel):
     """How a run began; one that is resumed goes on with it."""
 
+    experiment_sha256: str
     created: str  # UTC, ISO 8601
     simulated: bool
     emulator_seed: int | list[int | None] | None = None  # of the noise, as the emulator reports it
@@ -67,6 +68,7 @@ class RunDirectory:
         self.measurements = path / "measurements.json"
         self.results = path / "results.json"
         self.report = path / "report.html"
+        self._is_new = self._replaces = False
 
     @classmethod
     def create(cls, path: Path, experiment: Experiment, *, overwrite: bool) -> "RunDirectory":
@@ -76,6 +78,7 @@ class RunDirectory:
             ConfigError: the path is taken or cannot be written.
         """
         run = cls(path)
+        run._is_new = True
         scene = _scene_to_copy(experiment)
         try:
             run._make_room(overwrite)
@@ -87,6 +90,8 @@ class RunDirectory:
                 (path / "scene").mkdir()
                 (path / "scene" / name).write_bytes(content)
                 document["emulator"]["scene"] = f"scene/{name}"
+            if run._replaces:
+                run._replaced.touch()
             run.experiment.write_text(tomli_w.dumps(document), encoding="utf-8")
         except OSError as exc:
             raise ConfigError(f"{path}: cannot be made a run directory ({exc.strerror or exc})") from exc
@@ -108,6 +113,12 @@ class RunDirectory:
         if self._aside.exists():
             raise ConfigError(f"{self._aside}: an earlier run set aside; move or remove it first")
         path.rename(self._aside)
+        self._replaces = True
+
+    @property
+    def _replaced(self) -> Path:
+        """Says that `_aside` is a run which this one replaces; nothing else of that name is ever touched."""
+        return self.path / ".replaces"
 
     @property
     def _aside(self) -> Path:
@@ -116,17 +127,23 @@ class RunDirectory:
 
     def finish(self) -> None:
         """The run is complete: the one it replaces may go."""
-        if self._aside.exists():
-            shutil.rmtree(self._aside)
+        if self._replaced.exists():
+            shutil.rmtree(self._aside, ignore_errors=True)
+            self._replaced.unlink()
 
     def leave(self) -> str:
-        """After a failure: keep a run with captures, else remove it and put back what it was to replace; says which."""
-        kept = len(list(self.captures.glob("*.h5")))
-        if kept:
-            aside = f"; the run it was to replace is in {self._aside}" if self._aside.exists() else ""
-            return f"{kept} captures are whole in {self.path}{aside}; to go on: isac run --resume {self.path}"
+        """After a failure: keep a run that has begun, else remove it and put back what it was to replace; says which.
+
+        Only a directory that this object made is ever removed, and only while nothing was measured in it.
+        """
+        captures = len(list(self.captures.glob("*.h5")))
+        if captures or not self._is_new or self.session.exists():
+            aside = f"; the run it was to replace is in {self._aside}" if self._replaced.exists() else ""
+            found = f"{captures} captures are whole" if captures else "what was measured is whole"
+            return f"{found} in {self.path}{aside}; to go on: isac run --resume {self.path}"
+        replaces = self._replaced.exists()
         shutil.rmtree(self.path)
-        if self._aside.exists():
+        if replaces:
             self._aside.rename(self.path)
             return f"nothing was captured; {self.path} is the earlier run again"
         return "nothing was captured"

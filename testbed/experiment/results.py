@@ -186,15 +186,18 @@ def _pod_points(
     return consistency.PodPoints(detections, trials, np.clip(pod, 0.0, 1.0), variance)
 
 
-def _noise(rows: Sequence[Sequence[StoredDetection]]) -> dict[str, dict[str, Estimate]]:
-    per_node: dict[str, list[StoredDetection]] = {}
-    for row in rows:
+def _noise(steps: Sequence[Sequence[StoredDetection]]) -> dict[str, dict[str, Estimate]]:
+    """Muted and residual noise of every judging node; cells that share a capture share its residual."""
+    muted: dict[str, Estimate] = {}
+    residual: dict[str, list[Estimate]] = {}
+    for row in steps:
+        captures: dict[tuple[str, str], StoredDetection] = {}
         for stored in row:
-            per_node.setdefault(stored.node, []).append(stored)
-    return {
-        node: {"muted": stored[0].noise_var, "residual": pool([s.residual_noise_var for s in stored])}
-        for node, stored in per_node.items()
-    }
+            captures.setdefault((stored.node, stored.condition), stored)
+        for (node, _), stored in captures.items():
+            muted.setdefault(node, stored.noise_var)
+            residual.setdefault(node, []).append(stored.residual_noise_var)
+    return {node: {"muted": muted[node], "residual": pool(rows)} for node, rows in residual.items()}
 
 
 def _noise_of_users(experiment: Experiment, measured: Sequence[Measurement]) -> dict[str, dict[str, Estimate]]:

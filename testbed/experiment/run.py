@@ -8,6 +8,7 @@ from typing import Any
 
 from testbed.allocation.base import Allocation
 from testbed.capture import Capture, now, versions
+from testbed.errors import ConfigError
 from testbed.experiment import children
 from testbed.experiment.acquire import acquire, transmit
 from testbed.experiment.axis import run_axis
@@ -35,6 +36,11 @@ def run(directory: RunDirectory, notify: Notify, ask: Ask) -> RunResults:
     experiment = load_experiment(str(directory.experiment))
     notify(Progress("opening radios"))
     before = directory.load_session()
+    if before is not None and before.experiment_sha256 != experiment.sha256:
+        raise ConfigError(
+            f"{directory.experiment}: differs from the experiment that the run began with; undo the change, or start "
+            f"another run"
+        )
     with contextlib.ExitStack() as stack:
         gains = None if before is None else before.rx_gain_db
         session = stack.enter_context(open_session(experiment, directory.path / "emulator.log", ask, gains))
@@ -77,10 +83,13 @@ def _noise(
 ) -> dict[str, Estimate]:
     """Noise variances, as the run began with them or from a capture with no transmitter on."""
     if before is not None:
+        if directory.muted_path.exists():  # an interruption may have left it whole
+            keep_samples(directory.muted_path, experiment)
         return before.noise_var
     noise_var, warnings = capture_noise(session, experiment, directory.muted_path)
     directory.save_session(
         SessionRecord(
+            experiment_sha256=experiment.sha256,
             created=now("seconds"),
             simulated=any(radio.limits.simulated for radio in session.radios),
             emulator_seed=session.info.get("emulator_seed"),

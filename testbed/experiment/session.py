@@ -19,6 +19,7 @@ from testbed.measurement import Estimate, noise_estimate
 from testbed.radio.base import Radio
 from testbed.radio.gains import MIN_NOISE_LSB
 from testbed.units import undb
+from testbed.waveform.frame import Frame
 
 
 @dataclass(frozen=True)
@@ -60,8 +61,7 @@ def open_session(
         conditions = _conditions(experiment, radios, endpoint, ask)
         stack.callback(conditions.close)
         conditions.set("all")
-        loudest = experiment.waveform.frame(np.full(len(experiment.nodes), undb(experiment.highest_power_dbm)))
-        gains = plan_receivers(radios, experiment, loudest) if rx_gain_db is None else rx_gain_db
+        gains = plan_receivers(radios, experiment, _loudest(radios, experiment)) if rx_gain_db is None else rx_gain_db
         quiet = mute(radios, experiment, gains)
         yield Session(radios, conditions, quiet, conditions.describe())
 
@@ -83,6 +83,13 @@ def _conditions(experiment: Experiment, radios: list[Radio], endpoint: str | Non
     if not all(simulated):
         raise ConfigError("nodes: some radios are simulated and some are not; they share no air, use one kind")
     return SimulatedConditions(list(dict.fromkeys(endpoint or row.radio for row in experiment.receivers)))
+
+
+def _loudest(radios: list[Radio], experiment: Experiment) -> Frame:
+    """Every node at the highest power it may be given, as far as its radio goes."""
+    unit = experiment.waveform.frame(np.ones(len(experiment.nodes)))
+    largest = [r.limits.largest_power(float(ratio)) for r, ratio in zip(radios, unit.peak_to_average, strict=False)]
+    return experiment.waveform.frame(np.minimum(undb(experiment.highest_power_dbm), largest))
 
 
 def _coarse_noise(capture: Capture, noise_var: dict[str, Estimate]) -> tuple[str, ...]:

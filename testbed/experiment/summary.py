@@ -36,6 +36,7 @@ class CellSummary:
     snr_truth: float | None
     snr_required: float  # without margin
     is_met: bool  # the interval reaches the required PoD
+    is_above: bool  # so does the estimate itself
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,7 @@ class UserSummary:
     bit_error_rate: Estimate
     sinr_decision: Estimate  # decision-directed: too high where symbols are mistaken
     is_met: bool  # rate + 2 standard errors is at or above its floor
+    is_above: bool  # so is the estimate itself
 
 
 @dataclass(frozen=True)
@@ -75,6 +77,20 @@ class RoundSummary:
     def is_met(self) -> bool:
         """Whether every target and every user has what is required."""
         return all(row.is_met for row in self.cells) and all(row.is_met for row in self.users)
+
+    @property
+    def is_above(self) -> bool:
+        """Whether every estimate itself is at or above what is required."""
+        return all(row.is_above for row in self.cells) and all(row.is_above for row in self.users)
+
+    @property
+    def outcome(self) -> str:
+        """What the powers do, for 'the powers of round 3 ...'."""
+        if not self.is_met:
+            return "do NOT meet every requirement"
+        if self.is_above:
+            return "meet every requirement"
+        return "miss no requirement by more than the errors of measurement"
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for results.json."""
@@ -134,6 +150,7 @@ def _cell(run: RunDirectory, experiment: Experiment, made: Round, cell: str, tru
         else None,
         snr_required=required_snr(made.measurement, cell, experiment),
         is_met=bool(high >= experiment.requirements.min_pod),
+        is_above=count / values.size >= experiment.requirements.min_pod,
     )
 
 
@@ -165,6 +182,7 @@ def _user(experiment: Experiment, made: Round, user: str, truth: Measurement | N
         bit_error_rate=link.bit_error_rate,
         sinr_decision=link.decision_sinr,
         is_met=rate.value + RATE_STDERRS * rate.stderr >= experiment.requirements.min_rate_bps_hz,
+        is_above=rate.value >= experiment.requirements.min_rate_bps_hz,
     )
 
 

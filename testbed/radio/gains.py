@@ -13,6 +13,7 @@ from testbed.device import TX_BACKOFF_DB, Limits
 from testbed.errors import SettingOutOfRange
 from testbed.units import db, undb
 
+_SLACK_DB = 1e-3  # of the back-off, so that the largest power of a radio passes whatever its rounding
 MIN_NOISE_LSB = 0.9  # rms per rail; with less, rounding is no longer noise (wanted: 1, the CoMP preset's value)
 RX_BACKOFF_DB = 3.0  # the peak of the strongest sum stays this far below full scale (ARCHITECTURE section 4)
 
@@ -42,7 +43,7 @@ def plan_gain(power: float, peak: float, limits: Limits) -> TransmitPlan:
         return TransmitPlan(limits.tx_gain_min_db, 0.0)
     room_db = db(undb(-TX_BACKOFF_DB) / peak**2) + limits.tx_full_scale_dbm
     step = limits.tx_gain_step_db
-    gain_db = float(np.ceil(-room_db / step - 1e-9) * step)
+    gain_db = float(np.ceil((-room_db - _SLACK_DB) / step) * step)
     if gain_db > limits.tx_gain_max_db + 1e-9:
         largest_dbm = db(power) - (gain_db - limits.tx_gain_max_db)
         raise SettingOutOfRange(

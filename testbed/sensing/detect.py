@@ -130,7 +130,7 @@ def detect(capture: Capture, cell_name: str) -> Detection:
         sync=sync,
         slopes=tuple(slopes),
         derivative_paths=tuple(path.label(names) for path in slopes),
-        warnings=(*_clipping_warnings(node), *_visibility_warnings(X, D, kappa, wanted, nuisance, names)),
+        warnings=(*clipping_warnings(node), *_visibility_warnings(X, D, kappa, wanted, nuisance, names)),
     )
 
 
@@ -205,7 +205,8 @@ def leaking_slopes(
     return [path for path, leak, sure in zip(strong, leaks, significant, strict=True) if sure and leak > MAX_LEAK]
 
 
-def _clipping_warnings(node: NodeCapture) -> tuple[str, ...]:
+def clipping_warnings(node: NodeCapture) -> tuple[str, ...]:
+    """What to say of a receiver that clipped; nothing otherwise."""
     clipped = int(node.chunks["clip_count"].sum())
     if clipped == 0:
         return ()

@@ -1,7 +1,7 @@
 """From a capture with every target on to a Measurement: gains, effective gains, noise, noncentralities, links."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 
@@ -26,16 +26,19 @@ class Measured:
     detections: tuple[Detection, ...]
     links: tuple[Link, ...]
 
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """Of detections and links, each once."""
+        said = (*(d.warnings for d in self.detections), *(link.warnings for link in self.links))
+        return tuple(dict.fromkeys(chain(*said)))
 
-def measure(
-    capture: Capture, previous: Measurement | None = None, detections: Sequence[Detection] | None = None
-) -> Measured:
+
+def measure(capture: Capture, previous: Measurement | None = None) -> Measured:
     """Measure the network.
 
     Args:
         capture: of condition 'all', with the noise variance of a muted capture in it.
         previous: of the round before; stands in for transmitters that are silent now.
-        detections: of this capture, one per cell in the survey's order; made here if None.
 
     Raises:
         CaptureError: another condition, or a capture that lacks a node, a user or the noise.
@@ -46,7 +49,7 @@ def measure(
     if capture.frame is None:
         raise CaptureError("nothing was transmitted; there is nothing to measure")
     setup = sensing_setup(capture)
-    found = [detect(capture, cell.name) for cell in setup.survey.cells] if detections is None else list(detections)
+    found = [detect(capture, cell.name) for cell in setup.survey.cells]
     links = []
     for user in setup.survey.users:
         before = previous.communication.get(user.name) if previous else None
@@ -64,7 +67,7 @@ def measure(
         origin="measured",
         node_names=setup.survey.node_names,
         power=tuple(float(p) for p in capture.frame.power),
-        max_power=_largest_powers(capture),
+        max_power=_largest_powers(capture, setup),
         noise_var=noise,
         residual_noise_var=residual,
         noncentrality={d.cell: noncentrality(d) for d in found if d.known_noise is not None},
@@ -78,10 +81,18 @@ def measure(
     return Measured(measurement, tuple(found), tuple(links))
 
 
-def _largest_powers(capture: Capture) -> tuple[float, ...]:
-    """Per transmitter; its radio is in the capture, for it receives as well."""
-    assert capture.frame is not None, "the caller has looked"
-    ratios = zip(capture.tx_names, capture.frame.peak_to_average, strict=True)
+def _largest_powers(capture: Capture, setup: SensingSetup) -> tuple[float, ...]:
+    """Per transmitter; its radio is in the capture, for it receives as well.
+
+    A radio checks the wanted frame; the one on the air, whose peak is rounded, stands in only where the design is
+    unknown.
+    """
+    frame = capture.frame
+    assert frame is not None, "the caller has looked"
+    if setup.waveform is not None:
+        silent = (frame.pilot_power == 0) & (frame.data_power == 0)
+        frame = setup.waveform.frame(np.where(silent, 1.0, frame.pilot_power), np.where(silent, 1.0, frame.data_power))
+    ratios = zip(capture.tx_names, frame.peak_to_average, strict=True)
     return tuple(capture.node(name).limits.largest_power(float(ratio)) for name, ratio in ratios)
 
 

@@ -5,6 +5,9 @@
 
 X1 are the columns at unit drive. The diagonal is the gain a solver gets, linear in the powers (`G_eff` of SIGNAL_CHAIN
 section 4); the rest is what correlated frames add, and what a prediction must not leave out.
+
+Bias and error of G are those at known offsets: an error of an offset moves h and X1 against each other, and what both
+say of the received power hardly changes (repeated captures: tests/unit/test_measure.py).
 """
 
 from collections.abc import Sequence
@@ -13,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from testbed.measurement import Estimate, PowerResponse
-from testbed.sensing.channel import PathFit
+from testbed.sensing.channel import PathFit, unbiased_power
 from testbed.sensing.model import projection_basis
 
 
@@ -25,25 +28,22 @@ def power_response(
     node: str,
     serving: str | None,
     names: Sequence[str],
-    rows: Sequence[int] | None = None,
     previous: PowerResponse | None = None,
 ) -> PowerResponse:
     """The response of one receiver.
 
     Args:
-        fit: amplitudes and their covariance.
+        fit: amplitudes and their covariance; its first paths are one per transmitter, in their order.
         columns: X1, one column per transmitter, zero where silent, shape (N, num_tx).
         nuisance: D, shape (N, Q).
         node: the receiver's name.
         serving: transmitter whose data it wants, or None.
         names: of the transmitters.
-        rows: of the fit, one path per transmitter in their order; all if None.
         previous: stands in for silent transmitters; their age is one more than there.
     """
-    chosen = list(range(len(names)) if rows is None else rows)
-    num_observations = columns.shape[0]
-    h = np.nan_to_num(fit.h[chosen])
-    covariance = fit.covariance[np.ix_(chosen, chosen)]
+    num_observations, num_tx = columns.shape
+    h = np.nan_to_num(fit.h[:num_tx])
+    covariance = fit.covariance[:num_tx, :num_tx]
     U = projection_basis(nuisance)
     visible = columns - U @ (U.conj().T @ columns)
     A = (visible.conj().T @ visible) / num_observations
@@ -52,14 +52,14 @@ def power_response(
     gram = (gram + gram.T) / 2
     gain, floored, ages = {}, [], {}
     for l, name in enumerate(names):
-        if np.isnan(fit.h[chosen[l]]):
+        if np.isnan(fit.h[l]):
             gain[name], gram[l, :], gram[:, l] = _kept(previous, name, names)
             ages[name] = 1 + (previous.age_rounds.get(name, 0) if previous else 0)
             continue
         if gram[l, l] <= 0:
             floored.append(name)
             gram[l, :] = gram[:, l] = 0.0
-        spread = fit.power_gain(chosen[l]).stderr * float(A[l, l].real)
+        spread = unbiased_power(fit.h[l], float(covariance[l, l].real), fit.num_frames).stderr * float(A[l, l].real)
         gain[name] = Estimate(value=float(gram[l, l]), stderr=spread, count=fit.num_frames)
     return PowerResponse(
         node=node,

@@ -66,7 +66,7 @@ def run(
     from testbed.experiment.report.page import write_report
     from testbed.experiment.run import run as run_experiment
 
-    changes = {
+    changes: dict[str, Any] = {
         "frames": frames,
         "power_dbm": power_dbm,
         "num_rounds": rounds,
@@ -78,8 +78,9 @@ def run(
         "only": only,
     }
     if resume is not None:
-        given = [name for name, value in {"EXPERIMENT": experiment, "--out": out, **changes}.items() if value]
-        if given:
+        typed = {"EXPERIMENT": experiment, "--out": out, "--overwrite": overwrite or None}
+        typed |= {f"--{'rounds' if name == 'num_rounds' else name.replace('_', '-')}": v for name, v in changes.items()}
+        if given := [name for name, value in typed.items() if value is not None]:
             raise ConfigError(f"--resume {resume}: goes on as the run began; leave out {', '.join(given)}")
         directory = RunDirectory.open(resume)
         model = load_experiment(str(directory.experiment))
@@ -131,10 +132,12 @@ def _affordable(directory: "RunDirectory", model: "Experiment") -> str:
 
     budget = link_budget(model)
     free = shutil.disk_usage(directory.path).free
-    if budget.disk_bytes > free:
+    there = sum(path.stat().st_size for path in directory.captures.glob("*.h5"))
+    needed = budget.disk_bytes - there
+    if needed > free:
         directory.leave()
         raise ConfigError(
-            f"{directory.path}: {si_bytes(free)} free, {si_bytes(budget.disk_bytes)} needed; use fewer frames, or keep "
+            f"{directory.path}: {si_bytes(free)} free, {si_bytes(needed)} needed; make room, use fewer frames, or keep "
             f"fewer of them (--keep-frames)"
         )
     return budget.summary()

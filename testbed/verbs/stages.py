@@ -23,6 +23,7 @@ from testbed.verbs.options import (
 if TYPE_CHECKING:
     from testbed.allocation.base import Allocation
     from testbed.experiment.config import Experiment
+    from testbed.measurement import Measurement
     from testbed.sensing.detect import Detection
 
 
@@ -121,12 +122,15 @@ def measure(
     """
     from testbed.capture import load
     from testbed.experiment.loop_display import print_measurement
-    from testbed.measurement import MeasurementFile, load_measurements, save_measurements
+    from testbed.measurement import MeasurementFile, save_measurements
     from testbed.sensing.measure import measure as measure_capture
 
-    before = None if previous is None else load_measurements(previous).points[-1]
+    before = None if previous is None else _points(previous)[-1]
     loaded = load(capture)
-    measurement = measure_capture(loaded, before).measurement
+    measured = measure_capture(loaded, before)
+    measurement = measured.measurement
+    for warning in measured.warnings:
+        print(f"warning: {warning}", file=sys.stderr)
     if out is not None:
         document = MeasurementFile(experiment_sha256=_sha256(loaded.experiment), points=(measurement,))
         save_measurements(out, document)
@@ -155,10 +159,9 @@ def allocate(
     from testbed.experiment.feedback import allocate as solve
     from testbed.experiment.feedback import feedback
     from testbed.experiment.loop_display import print_allocation
-    from testbed.measurement import load_measurements
 
     model = resolved(experiment, budget_dbm=budget_dbm, method=method)
-    points = load_measurements(measurement).points
+    points = _points(measurement)
     if not -len(points) <= point < len(points):
         raise ConfigError(f"--point {point}: {measurement} holds {len(points)} measurements, 0..{len(points) - 1}")
     given = feedback(points[point], model)
@@ -174,6 +177,15 @@ def allocate(
         print(f"wrote {out}; next: isac capture {experiment} --allocation {out} --out next.h5")
 
 
+def _points(path: Path) -> "tuple[Measurement, ...]":
+    from testbed.measurement import load_measurements
+
+    points = load_measurements(path).points
+    if not points:
+        raise ConfigError(f"{path}: holds no measurement; measure again")
+    return points
+
+
 def _powers(model: "Experiment", path: Path | None) -> "tuple[Allocation, dict[str, Any]]":
     """Powers to transmit, and what the capture says of them."""
     from testbed.allocation.base import equal_power, load_allocation
@@ -185,7 +197,7 @@ def _powers(model: "Experiment", path: Path | None) -> "tuple[Allocation, dict[s
     allocation, names = load_allocation(path)
     if names != model.node_names:
         raise ConfigError(f"{path}: allocates to {', '.join(names)}; the experiment has {', '.join(model.node_names)}")
-    return allocation, {"power_dbm": [db(float(p)) if p > 0 else None for p in allocation.power]}
+    return allocation, {"power_dbm": [db(float(p)) if p > 0 else None for p in allocation.data_power]}
 
 
 def _sha256(document: dict[str, Any]) -> str:

@@ -6,6 +6,7 @@ probability of failing by chance are said.
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,9 +17,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from sim.scene import load_scene
 from testbed.allocation.comp import required_power, verify_certificate
 from testbed.capture import check, load
-from testbed.errors import ConfigError
+from testbed.errors import ConfigError, SettingOutOfRange
 from testbed.experiment.compare import compare_runs
 from testbed.experiment.config import Experiment
 from testbed.experiment.feedback import allocate, feedback
@@ -27,6 +29,7 @@ from testbed.experiment.record import RunDirectory
 from testbed.experiment.rounds import load_rounds
 from testbed.experiment.run import run
 from testbed.measurement import load_measurements
+from testbed.radio.gains import realise
 from testbed.sensing.measure import measure
 from testbed.units import db
 from tests.emulator import environment
@@ -157,6 +160,7 @@ def test_at_budget_b_both_schemes_are_feasible_and_ppa_has_the_larger_sum_rate(
     assert total.label.startswith("sum rate")
     assert total.difference_stderrs is not None
     assert total.difference_stderrs > 3
+    assert "the powers of ppa meet every requirement" in comparison.sentence
     assert "ppa has the larger sum rate" in comparison.sentence
     # the reference of this scene is 8.85 and about 9.05 for its own seed
     assert total.values == pytest.approx((8.85, 9.07), abs=0.06)
@@ -347,6 +351,89 @@ def test_an_interrupted_run_is_muted_and_resumes_to_the_same_final_table(undistu
     assert table(out) == table(undisturbed)
 
 
+def test_statistics_alone_are_enough_to_resume_and_are_never_thrown_away(undisturbed: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    process = start("run", *LOOP, "--keep-frames", "0", "--out", out)
+    wait_for(out / "rounds" / "000" / "round.json", process)
+    os.kill(emulator_of(process.pid), signal.SIGKILL)
+    _, said = process.communicate(timeout=TIMEOUT_S)
+    assert f"what was measured is whole in {out}" in said
+    cli("run", "--resume", out, "--no-report")
+    assert table(out)["loop"] == table(undisturbed)["loop"]
+    # a failure of a run that is complete leaves it alone
+    text = (out / "experiment.toml").read_text()
+    (out / "experiment.toml").write_text(text.replace('scene = "comp"', 'scene = "atlantis"'))
+    assert command("run", "--resume", out, "--no-report").returncode == 1
+    assert (out / "rounds" / "001" / "round.json").exists()
+
+
+def test_an_experiment_changed_since_the_run_began_is_not_resumed(undisturbed: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    shutil.copytree(undisturbed, out)
+    text = (out / "experiment.toml").read_text()
+    (out / "experiment.toml").write_text(text.replace("budget_dbm = -5.0", "budget_dbm = -3.0"))
+    done = command("run", "--resume", out, "--no-report")
+    assert done.returncode == 1
+    assert "differs from the experiment that the run began with" in done.stderr
+    (out / "experiment.toml").write_text(text)
+    cli("run", "--resume", out, "--no-report")
+
+
+def test_a_folder_that_only_looks_like_a_run_set_aside_is_not_touched(tmp_path: Path) -> None:
+    (tmp_path / "run.old").mkdir()
+    (tmp_path / "run.old" / "thesis.txt").write_text("years of work")
+    quick = ("--only", "loop", "--frames", "20", "--rounds", "1", "--no-report", "--out", tmp_path / "run")
+    cli("run", "comp", *quick)
+    assert (tmp_path / "run.old" / "thesis.txt").exists()
+    done = command("run", "comp", *quick, "--overwrite")
+    assert done.returncode == 1
+    assert "move or remove it first" in done.stderr
+
+
+@pytest.mark.parametrize("data_seed", range(2, 8))
+def test_a_power_at_a_radio_s_own_limit_is_realised(data_seed: int, tmp_path: Path) -> None:
+    design = comp_experiment(data_seed=data_seed).waveform
+    limits = load_scene("comp").limits(0)
+    unit = design.frame(np.ones(3))
+    cap = np.array([limits.largest_power(float(ratio)) for ratio in unit.peak_to_average])
+    for rounding in (1 - 1e-12, 1.0, 1 + 1e-8):
+        for samples in design.frame(cap * rounding).samples:
+            assert realise(samples, limits)[0].tx_gain_db == limits.tx_gain_max_db
+    for samples in design.frame(cap * 1.01).samples:
+        with pytest.raises(SettingOutOfRange, match="use at most"):
+            realise(samples, limits)
+
+
+def test_a_loop_plans_its_receive_gains_within_what_the_radios_can_send(tmp_path: Path) -> None:
+    data = json.loads(json.dumps(loop_experiment(3.0, 200, loop={"num_rounds": 2}).model_dump(mode="json")))
+    data["capture"]["rx_gain_db"] = "auto"
+    data["users"] = [user | {"rx_gain_db": None} for user in data["users"]]
+    directory, results = run_in(tmp_path / "auto", Experiment.model_validate_json(json.dumps(data)))
+    assert results.rounds[-1].is_met
+    session = directory.load_session()
+    assert session is not None
+    assert all(40 <= gain_db <= 50 for gain_db in session.rx_gain_db.values())
+
+
+def test_a_loop_without_a_rate_to_keep_goes_on(tmp_path: Path) -> None:
+    requirements = {"min_rate_bps_hz": 0.0, "min_pod": 1e-5}
+    experiment = loop_experiment(-3.0, 200, requirements=requirements, loop={"num_rounds": 3})
+    _, results = run_in(tmp_path / "run", experiment)
+    assert all(power is not None for row in results.rounds for power in row.power_dbm.values())
+    assert results.rounds[-1].is_met
+
+
+def test_what_is_met_only_within_the_errors_is_said_so(tmp_path: Path) -> None:
+    few = loop_experiment(
+        -5.0, 40, allocation={"method": "equal"}, loop={"num_rounds": 1}, requirements={"min_pod": 0.58}
+    )
+    _, results = run_in(tmp_path / "few", few)
+    last = results.rounds[-1]
+    assert last.is_met  # a true PoD of 0.5 cannot be told from 0.58 in 40 frames
+    assert not all(cell.is_above for cell in last.cells)
+    assert last.outcome == "miss no requirement by more than the errors of measurement"
+
+
 def test_a_power_axis_resumes_too(tmp_path: Path) -> None:
     options = ("comp", "--only", "axis", "--frames", "200", "--no-report")
     powers = ("--power-dbm", "-6.5", "--power-dbm", "-5.5", "--power-dbm", "-4.5")
@@ -362,7 +449,8 @@ def test_a_power_axis_resumes_too(tmp_path: Path) -> None:
 
 def test_resuming_takes_no_changes_and_needs_a_run(undisturbed: Path, tmp_path: Path) -> None:
     for arguments, words in (
-        (("run", "--resume", undisturbed, "--frames", "10"), "leave out frames"),
+        (("run", "--resume", undisturbed, "--frames", "10"), "leave out --frames"),
+        (("run", "--resume", undisturbed, "--budget-dbm", "0", "--overwrite"), "leave out --overwrite, --budget-dbm"),
         (("run", "comp", "--resume", undisturbed), "leave out EXPERIMENT"),
         (("run", "--resume", tmp_path), "no run there"),
         (("run",), "EXPERIMENT: missing"),

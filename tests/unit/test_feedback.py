@@ -91,6 +91,23 @@ def test_a_cap_is_the_least_of_the_experiment_s_and_the_radio_s(exact: Measureme
     assert np.all(np.isinf(np.broadcast_to(feedback(exact, comp_experiment()).problem.max_power, 3)))
 
 
+def test_without_a_rate_to_keep_every_node_still_stays_audible(exact: Measurement) -> None:
+    experiment = changed(
+        allocation={"budget_dbm": 0.0, "rate_margin_db": 0.0}, requirements={"min_rate_bps_hz": 0.0, "min_pod": 1e-5}
+    )
+    given = feedback(exact, experiment)
+    assert np.broadcast_to(given.problem.min_comm_sinr, 3) == pytest.approx([10**-1.5] * 3)
+    allocation = allocate(given, experiment.allocation)
+    assert np.all(allocation.power > 0)
+    assert min(predict(exact, allocation.power, "known_noise", 1e-6).rate_bps_hz.values()) > 0.04
+
+
+def test_a_measurement_that_makes_no_problem_is_refused_in_one_line(exact: Measurement) -> None:
+    cfar = changed(detection={"statistic": "cfar"})
+    with pytest.raises(ConfigError, match="num_nuisance of t1 is missing"):
+        feedback(exact, cfar)
+
+
 def test_users_and_cells_are_taken_in_the_order_of_the_nodes_they_belong_to(exact: Measurement) -> None:
     data = comp_experiment().model_dump(mode="json")
     data["users"], data["cells"] = data["users"][::-1], [data["cells"][i] for i in (1, 2, 0)]
@@ -176,3 +193,39 @@ def test_the_error_of_a_prediction_is_that_of_its_gains() -> None:
     one = response(gram).model_copy(update={"gain": gain})
     predicted = sensing_snr(one, power, Estimate.exact(1.0)).stderr
     assert predicted == pytest.approx(observed, rel=0.03)  # 0.5 % for 20,000 draws
+
+
+def without(data: dict[str, Any], path: str, value: Any) -> dict[str, Any]:
+    """A copy of plain data with one entry replaced, or removed by None."""
+    copy = json.loads(json.dumps(data))
+    *parents, last = path.split("/")
+    inner = copy
+    for key in parents:
+        inner = inner[int(key) if isinstance(inner, list) else key]
+    if value is None:
+        del inner[last]
+    else:
+        inner[last] = value
+    return copy
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "words"),
+    [
+        ("noise_var/u1", None, "noise_var of u1 is missing"),
+        ("noise_var/bs2", {"value": 0.0, "stderr": 0.0, "count": 1}, "not positive"),
+        ("rank/t1", None, "rank: missing for t1"),
+        ("communication/u2/gain/bs3", None, "must be 2 x 2"),
+        ("communication/u2/gram", [[1.0]], "must be 3 x 3"),
+        ("communication/u2/serving", "bs9", "serving: 'bs9' has no gain"),
+        ("sensing/t1/gain/bs1/value", -1.0, "must not be negative"),
+        ("power", [1.0, 1.0], "power: must be 3 numbers"),
+        ("power", [1.0, 1.0, -1.0], "power: must be 3 numbers"),
+        ("max_power", [1.0], "max_power: must be 3 numbers"),
+    ],
+)
+def test_a_measurement_that_contradicts_itself_is_refused(
+    exact: Measurement, path: str, value: Any, words: str
+) -> None:
+    with pytest.raises(ValueError, match=words):
+        Measurement.model_validate_json(json.dumps(without(exact.model_dump(mode="json"), path, value)))

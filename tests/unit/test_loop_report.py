@@ -348,7 +348,8 @@ def test_a_requirement_that_asks_for_nothing_is_called_none(settled):
     row = replace(last, users=tuple(replace(user, sinr_required=0.0) for user in last.users))
     found = constraints(experiment, settled.rounds[-1], row).rows.rows
     assert [entries[2] for entries in found[:3]] == ["none"] * 3
-    assert [entries[5] for entries in found[:3]] == ["–"] * 3
+    # the solver still keeps every node audible
+    assert all(entries[5].startswith("+") for entries in found[:3])
     fig, _ = comm_figure((row,), ["u1", "u2", "u3"])
     assert "required" not in [text.get_text() for text in fig.legends[0].texts]
 

@@ -4,6 +4,8 @@ Tolerances are in the instrument's own standard errors; a test of m quantities a
 probability below m * 7e-6. Seeds are fixed.
 """
 
+import tracemalloc
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -11,14 +13,18 @@ import pytest
 
 from sim.truth import truth
 from testbed.capture import Capture
-from testbed.errors import CaptureError, SyncError
+from testbed.errors import CaptureError, SettingOutOfRange, SyncError
 from testbed.experiment.prediction import comm_sinr, predict, sensing_snr
-from testbed.measurement import Estimate, Measurement
-from testbed.sensing.channel import unbiased_power, unit_drive
-from testbed.sensing.link import SHOWN_SYMBOLS, measure_link
-from testbed.sensing.measure import Measured, measure
+from testbed.measurement import Estimate, LinkMeasurement, Measurement, PathMeasurement, PowerResponse
+from testbed.radio.gains import realise
+from testbed.sensing.channel import PathFit, unbiased_power, unit_drive
+from testbed.sensing.detect import clipping_warnings, detect, sensing_setup
+from testbed.sensing.link import SHOWN_SYMBOLS, Link, _ratio, measure_link, nearest_symbols
+from testbed.sensing.measure import Measured, _largest_powers, _sensing, measure
+from testbed.sensing.response import power_response
 from testbed.units import db, undb
-from tests.scenes import capture_comp, comp_experiment, comp_scene, everyone
+from testbed.waveform.sequences import Modulation, constellation
+from tests.scenes import capture_comp, comp_experiment, comp_scene, comp_text, everyone
 
 POWERS_DBM = (-5.0, -6.5, -4.0)
 STDERRS = 4.5
@@ -116,19 +122,224 @@ def test_the_sinr_of_every_user_is_the_true_one(measured: Measured, exact: Measu
         response = exact.communication[user]
         true = comm_sinr(response, np.array(exact.power), exact.noise_var[user], exact.node_names).value
         found: Estimate = getattr(link, kind)
-        # pilots meet other symbols of the interferers than data do: 0.2 dB between 17 elements and 312
-        assert abs(db(found.value / true)) < (0.05 if kind == "data_sinr" else 0.2), user
+        assert abs(db(found.value / true)) < 0.05, user
 
 
-def test_the_error_of_a_data_aided_sinr_is_that_of_repeated_captures() -> None:
-    values, stderrs = [], []
-    for seed in range(12):
-        taken = capture_comp(num_frames=60, listening=everyone(), scene=comp_scene(seed=100 + seed))
-        sinr = measure_link(taken, "u2").measurement.data_sinr
-        values.append(sinr.value)
-        stderrs.append(sinr.stderr)
-    # the ratio of a standard deviation of 12 to its mean estimate lies in 0.4..1.8 with probability 0.9995
-    assert 0.4 < np.std(values, ddof=1) / np.mean(stderrs) < 1.8
+@pytest.fixture(scope="module")
+def repeated() -> dict[str, list[LinkMeasurement]]:
+    """Links of 60 captures of 60 frames that differ in noise alone."""
+    links: dict[str, list[LinkMeasurement]] = {"u1": [], "u2": [], "u3": []}
+    for seed in range(60):
+        taken = capture_comp(
+            power_dbm=POWERS_DBM, num_frames=60, listening=tuple(links), scene=comp_scene(seed=100 + seed)
+        )
+        for user, found in links.items():
+            found.append(measure_link(taken, user).measurement)
+    return links
+
+
+@pytest.mark.parametrize("user", ["u1", "u2", "u3"])
+@pytest.mark.parametrize("kind", ["data_sinr", "pilot_sinr", "decision_sinr", "symbol_error_rate", "bit_error_rate"])
+def test_the_error_of_a_link_s_estimates_is_that_of_repeated_captures(
+    repeated: dict[str, list[LinkMeasurement]], user: str, kind: str
+) -> None:
+    found: list[Estimate] = [getattr(link, kind) for link in repeated[user]]
+    if max(e.value for e in found) < 1e-3:
+        # next to no errors: the stated one is larger than what is seen, never zero
+        assert all(e.stderr >= 0.5 / e.count for e in found)
+        return
+    # the ratio for 60 normal values is within 0.6..1.45 but for a probability of 1e-5
+    assert 0.6 < np.std([e.value for e in found], ddof=1) / np.mean([e.stderr for e in found]) < 1.45
+
+
+def test_the_mean_sinr_of_repeated_captures_is_the_true_one(
+    repeated: dict[str, list[LinkMeasurement]], exact: Measurement
+) -> None:
+    for user, links in repeated.items():
+        response = exact.communication[user]
+        true = comm_sinr(response, np.array(exact.power), exact.noise_var[user], exact.node_names).value
+        for kind in ("data_sinr", "pilot_sinr"):
+            found: list[Estimate] = [getattr(link, kind) for link in links]
+            mean = np.mean([e.value for e in found])
+            assert abs(db(mean / true)) < 0.05
+            assert abs(mean - true) < STDERRS * np.mean([e.stderr for e in found]) / np.sqrt(len(found)), (user, kind)
+
+
+def test_the_floor_of_a_single_frame_is_freed_of_the_error_of_h() -> None:
+    # 17 pilot elements of three times the power: the error of h is 1/51 of the noise in every error vector
+    alone = capture_comp(power_dbm=(-5.0, -np.inf, -np.inf), num_frames=1, listening=("u1",))
+    link = measure_link(alone, "u1")
+    assert link.error_power.size == 1
+    assert 0.01 < link.error_power[0] * link.measurement.data_sinr.value - 1 < 0.03
+
+
+@pytest.fixture(scope="module")
+def repeated_sensing() -> list[tuple[PowerResponse, tuple[PathMeasurement, ...]]]:
+    """Response of t2 and paths to bs2 of 150 captures of 60 frames that differ in noise alone."""
+    found = []
+    for seed in range(150):
+        taken = capture_comp(power_dbm=-5.0, num_frames=60, listening=("bs2",), scene=comp_scene(seed=3000 + seed))
+        found.append(_sensing(taken, sensing_setup(taken), detect(taken, "t2"), None))
+    return found
+
+
+def test_the_error_of_an_effective_gain_is_that_of_repeated_captures(
+    repeated_sensing: list[tuple[PowerResponse, tuple[PathMeasurement, ...]]], exact: Measurement
+) -> None:
+    for tx, true in exact.sensing["t2"].gain.items():
+        gains = [response.gain[tx] for response, _ in repeated_sensing]
+        values, stderr = [g.value for g in gains], np.mean([g.stderr for g in gains])
+        assert 0.78 < np.std(values, ddof=1) / stderr < 1.27
+        assert abs(np.mean(values) - true.value) < STDERRS * stderr / np.sqrt(len(gains))
+
+
+def test_the_error_of_a_path_holds_that_of_the_offset_that_was_fitted_with_it(
+    repeated_sensing: list[tuple[PowerResponse, tuple[PathMeasurement, ...]]],
+) -> None:
+    # direct bs3 and its clutter lie within a sample: with offsets taken as known gains err 1.5 times and phases 1.9
+    # times what is stated. The ratio for 150 normal values is within 0.78..1.27 but for a probability of 1e-4
+    for several in zip(*(paths for _, paths in repeated_sensing), strict=True):
+        gains = [p.power_gain for p in several if p.power_gain is not None]
+        ratio = np.std([g.value for g in gains], ddof=1) / np.mean([g.stderr for g in gains])
+        assert 0.78 < ratio < 1.27, several[0]
+        phases = [p.phase_rad for p in several if p.phase_rad is not None]
+        phasors = np.exp(1j * np.array([p.value for p in phases]))
+        spread = np.std(np.angle(phasors * np.conj(phasors.mean())), ddof=1)
+        assert 0.78 < spread / np.mean([p.stderr for p in phases]) < 1.27, several[0]
+
+
+def test_the_gram_matrix_of_correlated_complex_columns_has_no_bias() -> None:
+    rng = np.random.default_rng(5)
+    X = rng.standard_normal((6, 2)) + 1j * rng.standard_normal((6, 2))
+    h = np.array([2.0 + 1.0j, -1.0 + 2.5j])
+    L = np.array([[0.3, 0.0], [0.2j, 0.4]])
+    covariance = L @ L.conj().T
+    assert abs(covariance[0, 1].imag) > 0.05
+    # points whose mean outer product is the covariance exactly, for any quadratic form
+    errors = [np.sqrt(2) * phase * L[:, k] for k in range(2) for phase in (1, -1, 1j, -1j)]
+    none, variance = np.zeros((6, 0), dtype=np.complex128), covariance.diagonal().real
+    noise = Estimate.exact(1.0)
+    grams = [
+        power_response(
+            PathFit((), h + e, covariance, variance, np.zeros(2, complex), noise, 1),
+            X,
+            none,
+            node="bs1",
+            serving=None,
+            names=("bs1", "bs2"),
+        ).gram
+        for e in errors
+    ]
+    true = (np.outer(h.conj(), h) * (X.conj().T @ X)).real / 6
+    assert np.allclose(np.mean(grams, axis=0), true, rtol=1e-12)
+
+
+@pytest.mark.parametrize("modulation", ["qpsk", "16qam", "64qam"])
+def test_a_decision_is_the_nearest_point(modulation: Modulation) -> None:
+    points = constellation(modulation)
+    assert np.array_equal(nearest_symbols(points, points), np.arange(points.size))
+    rng = np.random.default_rng(1)
+    z = 1.2 * (rng.standard_normal((40, 50)) + 1j * rng.standard_normal((40, 50)))
+    assert np.array_equal(nearest_symbols(z, points), np.argmin(np.abs(z[..., None] - points), axis=-1))
+
+
+def alone(modulation: Modulation, **scene: float) -> Callable[[int], Link]:
+    """u1's link at 24 dB with bs1 alone on the air, by the seed of the data."""
+
+    def link(data_seed: int) -> Link:
+        experiment = comp_experiment(modulation=modulation, data_seed=data_seed)
+        world = comp_scene(**scene)  # type: ignore[arg-type]
+        taken = capture_comp(
+            power_dbm=(5, -np.inf, -np.inf), num_frames=50, listening=("u1",), experiment=experiment, scene=world
+        )
+        return measure_link(taken, "u1")
+
+    return link
+
+
+@pytest.mark.parametrize("start_offset_samples", [3.27, 3.0, 2.57])  # arrivals 0.30 early, 0.43 late, on the grid
+def test_decisions_do_not_suffer_from_an_arrival_between_two_samples(start_offset_samples: float) -> None:
+    found = alone("64qam", start_offset_samples=start_offset_samples)(1).measurement
+    assert abs(db(found.decision_sinr.value / found.data_sinr.value)) < 0.1
+    # 64-QAM at 24.2 dB: 3.5 Q(sqrt(3 SINR / 63)) = 7e-4, of 15600 symbols
+    assert found.symbol_error_rate.value < 2e-3
+
+
+@pytest.mark.parametrize("data_seed", [1, 2, 3])  # mean powers of the drawn symbols 0.98, 1.00, 0.94
+def test_the_equalised_constellation_has_the_scale_of_its_points(data_seed: int) -> None:
+    link = alone("64qam")(data_seed)
+    points = constellation("64qam")[link.symbol_index]
+    # h from the pilots of 50 frames at 24 dB is known to 0.02 %; its model of a half-sample arrival to 1 %
+    assert abs(abs(np.vdot(points, link.symbols) / np.vdot(points, points)) - 1) < 0.01
+    assert abs(db(link.measurement.decision_sinr.value / link.measurement.data_sinr.value)) < 0.15
+
+
+def test_a_link_without_cyclic_prefix_is_measured() -> None:
+    numerology = comp_text()["waveform"]["numerology"] | {"cp_len": 0}
+    taken = capture_comp(
+        power_dbm=(-5.0, -np.inf, -np.inf),
+        num_frames=20,
+        listening=("u1",),
+        experiment=comp_experiment(numerology=numerology),
+    )
+    found = measure_link(taken, "u1").measurement
+    assert abs(db(found.decision_sinr.value / found.data_sinr.value)) < 1.0
+    assert found.symbol_error_rate.value < 1e-3
+
+
+def test_a_large_constellation_takes_no_more_memory_than_a_small_one() -> None:
+    peaks = []
+    for modulation in ("qpsk", "64qam"):
+        taken = capture_comp(num_frames=256, listening=("u1",), experiment=comp_experiment(modulation=modulation))
+        _ = taken.node("u1").samples  # decoded once, before it counts
+        tracemalloc.start()
+        measure_link(taken, "u1")
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[1] < 1.3 * peaks[0]
+
+
+def test_no_counted_error_is_not_an_exact_rate_of_zero() -> None:
+    found = alone("qpsk")(1).measurement
+    assert found.symbol_error_rate.value == found.bit_error_rate.value == 0
+    # one in n + 2 symbols
+    assert found.symbol_error_rate.stderr == pytest.approx(1 / found.symbol_error_rate.count, rel=0.01)
+    assert found.bit_error_rate.stderr == pytest.approx(1 / found.bit_error_rate.count, rel=0.01)
+
+
+def test_a_floored_signal_keeps_the_error_of_its_ratio() -> None:
+    floored = Estimate(value=0.0, stderr=0.2, count=10)
+    assert _ratio(floored, Estimate(value=4.0, stderr=1.0, count=10)).stderr == pytest.approx(0.05)
+
+
+def test_a_user_that_clipped_says_so_once(capture: Capture, measured: Measured) -> None:
+    assert measured.warnings == ()
+    node = capture.node("u2")
+    chunks = node.chunks.copy()
+    chunks["clip_count"][0] = 7
+    clipped = replace(node, chunks=chunks)
+    taken = replace(capture, nodes=tuple(clipped if n.name == "u2" else n for n in capture.nodes))
+    found = measure(taken)
+    assert [link.warnings for link in found.links] == [(), clipping_warnings(clipped), ()]
+    assert found.warnings == clipping_warnings(clipped)
+    assert "u2: 7 of" in found.warnings[0]
+    assert replace(found, links=found.links * 2).warnings == found.warnings
+
+
+def test_the_largest_power_is_the_largest_that_a_radio_accepts() -> None:
+    # below the lowest gain step few of the converter's codes are left: rounding moves the peak of what is on the air
+    taken = capture_comp(power_dbm=(-110.0, -5.0, -5.0), num_frames=2, listening=everyone())
+    design, limits = comp_experiment().waveform, taken.node("bs1").limits
+    assert taken.frame is not None
+    wanted = design.frame(taken.frame.pilot_power)
+    largest = _largest_powers(taken, sensing_setup(taken))
+    assert largest == tuple(limits.largest_power(float(ratio)) for ratio in wanted.peak_to_average)
+    assert abs(largest[0] / limits.largest_power(float(taken.frame.peak_to_average[0])) - 1) > 0.005
+    realise(design.frame(np.array(largest)).samples[0], limits)
+    with pytest.raises(SettingOutOfRange):
+        realise(design.frame(np.array(largest) * 1.001).samples[0], limits)
+    silent = replace(taken, frame=replace(taken.frame, pilot_power=np.zeros(3), data_power=np.zeros(3)))
+    assert _largest_powers(silent, sensing_setup(silent)) == pytest.approx(largest)
 
 
 def test_decisions_are_counted_against_the_symbols_that_were_sent(measured: Measured) -> None:
@@ -232,6 +443,24 @@ def test_the_squared_magnitude_of_an_estimate_is_freed_of_its_bias() -> None:
     assert abs(plain.mean() - 1) < STDERRS * plain.std() / np.sqrt(count)
     assert np.sqrt(2 * variance + variance**2) == pytest.approx(plain.std(), rel=0.03)
     assert min(e.value for e in raw) == 0.0
+
+
+def test_an_error_in_one_direction_counts_by_the_angle_it_has_with_the_amplitude() -> None:
+    rng = np.random.default_rng(4)
+    C = np.array([[0.30, 0.12], [0.12, 0.08]])
+    errors = rng.multivariate_normal(np.zeros(2), C, 200_000)
+    variance, pseudo = float(np.trace(C)), complex(C[0, 0] - C[1, 1], 2 * C[0, 1])
+    for angle in (0.3, 1.9):
+        # of unit amplitude, along and across the long axis of the error
+        u = np.array([np.cos(angle), np.sin(angle)])
+        spread = np.std(np.sum((u + errors) ** 2, axis=1))
+        # what estimates state of three times that amplitude: the root of the mean square
+        stated = [unbiased_power(complex(*(3 * u + e)), variance, 1, pseudo).stderr for e in errors[:4000]]
+        assert np.sqrt(4 * u @ C @ u + 2 * np.trace(C @ C)) == pytest.approx(spread, rel=0.02)
+        small = unbiased_power(100 * complex(*u), variance, 1, pseudo).stderr
+        assert small == pytest.approx(np.sqrt(4e4 * u @ C @ u), rel=1e-3)
+        expected = np.sqrt(36 * u @ C @ u + 2 * np.trace(C @ C))
+        assert np.sqrt(np.mean(np.square(stated))) == pytest.approx(expected, rel=0.03)
 
 
 def test_unit_drive_leaves_a_silent_node_silent() -> None:

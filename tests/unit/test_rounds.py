@@ -82,6 +82,7 @@ def test_a_session_comes_back_and_a_damaged_one_is_refused(tmp_path: Path) -> No
     run = RunDirectory(tmp_path)
     assert run.load_session() is None
     session = SessionRecord(
+        experiment_sha256="abc",
         created="2026-01-01T00:00:00Z",
         simulated=True,
         emulator_seed=1,

@@ -50,8 +50,9 @@ def loop_answer(experiment: Experiment, rounds: Sequence["RoundSummary"], made: 
         else "the powers of the loop's only round"
     )
     if last.is_met:
-        grade: Verdict = "weak" if is_infeasible else "yes"
-        answer = "Every requirement is met" + (", but not with its margin" if is_infeasible else "")
+        grade: Verdict = "yes" if last.is_above and not is_infeasible else "weak"
+        answer = "Every requirement is met" if last.is_above else "No requirement is missed beyond the errors"
+        answer += ", but not with its margin" if is_infeasible else ""
         found = (
             f"Within the errors of measurement {powers} give every target a PoD of at least {required.min_pod:g} at "
             f"PFA = {pfa} and every user at least {required.min_rate_bps_hz:g} bit/s/Hz"
