@@ -1,7 +1,7 @@
 """`isac`: the instrument's command line."""
 
 from testbed.command import new_app, run_app
-from testbed.verbs import files, plan, running, stages
+from testbed.verbs import files, plan, running, stages, sweeping
 
 app = new_app("isac", "ISAC Testbed: sensing and communication experiments on software radios, or on simulated air.")
 for verb in (
@@ -14,6 +14,7 @@ for verb in (
     stages.allocate,
     running.report,
     running.compare,
+    sweeping.sweep,
 ):
     app.command()(verb)
 file_app = new_app("file", "Look at capture files.")

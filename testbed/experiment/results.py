@@ -96,10 +96,28 @@ def judge_steps(
         truth: per step, if there is one.
         measured: per step, for the noise of users.
     """
-    h1, h0 = [], []
-    for step in steps:
-        h1.append([run.detection(step, "all", cell.name) for cell in experiment.cells])
-        h0.append([run.detection(step, f"without:{cell.name}", cell.name) for cell in experiment.cells])
+    read = [stored_detections(run, experiment, step) for step in steps]
+    return judge(experiment, steps, powers_dbm, [h1 for h1, _ in read], [h0 for _, h0 in read], truth, measured)
+
+
+def stored_detections(
+    run: RunDirectory, experiment: Experiment, step: Step
+) -> tuple[list[StoredDetection], list[StoredDetection]]:
+    """Every cell of a step, with all targets on and without its own."""
+    h1 = [run.detection(step, "all", cell.name) for cell in experiment.cells]
+    return h1, [run.detection(step, f"without:{cell.name}", cell.name) for cell in experiment.cells]
+
+
+def judge(
+    experiment: Experiment,
+    steps: Sequence[Step],
+    powers_dbm: Sequence[dict[str, float]],
+    h1: Sequence[list[StoredDetection]],
+    h0: Sequence[list[StoredDetection]],
+    truth: Sequence[Measurement] | None,
+    measured: Sequence[Measurement] = (),
+) -> Results:
+    """Points and verdicts of detections, a list per step, of one run or of several of one experiment."""
     pfa = experiment.detection.pfa
     points = tuple(
         point(step, power_dbm[stored.node], stored, statistic, pfa, truth[index] if truth else None)

@@ -28,6 +28,7 @@ def test_the_commands_and_the_python_of_the_readme_run_in_order(tmp_path: Path) 
         "check",
         "run",
         "compare",
+        "sweep",
         "capture",
         "detect",
         "measure",
