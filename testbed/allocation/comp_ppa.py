@@ -76,6 +76,14 @@ def ascend(
     return q, tuple(history), note
 
 
+def ascend_from_each(
+    problem: Scaled, starts: NDArray[np.float64], interior: NDArray[np.float64], tolerance: float, max_rounds: int
+) -> tuple[NDArray[np.float64], tuple[float, ...], str]:
+    """The best end of `ascend` from several starts (number, L), each drawn towards `interior` until it is feasible."""
+    ends = [ascend(problem, _feasible(problem, q, interior), interior, tolerance, max_rounds) for q in starts]
+    return max(ends, key=lambda end: end[1][-1])
+
+
 def rate(H: NDArray[np.float64], q: NDArray[np.float64]) -> float:
     """Sum rate in bit/s/Hz at shares q."""
     own = np.diag(H) * q

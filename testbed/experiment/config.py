@@ -110,13 +110,19 @@ class RequirementsTable(StrictModel):
 class AllocationTable(StrictModel):
     """How the transmit power is shared."""
 
-    method: Literal["ppa", "equal", "random"] = "ppa"
+    method: Literal["ppa", "newton", "global", "equal", "random"] = "ppa"
     budget_dbm: float = Field(ge=-150, le=80)  # mean per node: the total, which is shared, is num_nodes times that
     max_power_dbm: float | None = Field(default=None, ge=-150, le=80)  # of any node; a radio's own limit counts as well
     seed: int = Field(default=2, ge=0, lt=1 << 32)  # of 'random'
     # an optimum lies on its constraints and measurements scatter around it (SIGNAL_CHAIN section 4)
     sensing_margin_db: float = Field(default=0.2, ge=0, le=20)
     rate_margin_db: float = Field(default=0.3, ge=0, le=20)  # on the SINR
+
+
+    @property
+    def is_fixed(self) -> bool:
+        """Whether the scheme's powers do not depend on what is measured."""
+        return self.method in ("equal", "random")
 
 
 class LoopTable(StrictModel):

@@ -70,7 +70,7 @@ def close(
         status=proposal.status,
         note=note,
         next_power=_numbers(following.power),
-        settled=_is_settled(used, following, outcome) and not (note and experiment.allocation.method == "ppa"),
+        settled=_is_settled(used, following, outcome) and not (note and not experiment.allocation.is_fixed),
         warnings=(*outcome.warnings, *([f"allocation: {proposal.note}"] if proposal.note else [])),
     )
     return Round(record, outcome.measurement, proposal), following
@@ -101,7 +101,7 @@ def _prediction(previous: Measurement | None, outcome: Outcome, experiment: Expe
 
 def _what_is_kept(table: AllocationTable, index: int) -> str:
     """The beginning of a note."""
-    if table.method == "ppa":
+    if not table.is_fixed:
         return f"infeasible; keeping round {index} powers"
     return f"{table.method} power is infeasible"
 

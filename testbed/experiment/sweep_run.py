@@ -1,7 +1,7 @@
 """A sweep of an experiment: every point a run of its own, with its own emulator and its own noise.
 
-A sweep's folder holds sweep.toml (the experiment, the axes, the seed), points/NNNN (a run each), rows.csv, sweep.json and
-the figures. A sweep that was interrupted goes on with the points, and within them the rounds, that are missing.
+A sweep's folder holds sweep.toml (the experiment, the axes, the seed), points/NNNN (a run each), rows.csv, sweep.json
+and the figures. A sweep that was interrupted goes on with the points, and within them the rounds, that are missing.
 """
 
 import functools

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from testbed.sensing.model import projection_basis
 
+_BLOCK_TRIALS = 256  # at a time in double precision: a block of some hundred observations stays in the cache
 RANK_KAPPA = 1e-6  # share of a direction's power that must survive (I - P_D) to count as a degree of freedom
 
 
@@ -68,12 +69,17 @@ def glrt(
     V = projection_basis(nuisance)
     U = _visible_basis(columns, V)
     rank, num_nuisance, num_observations = U.shape[1], V.shape[1], columns.shape[0]
-    z = y.astype(np.complex128, copy=False)
-    z = z - (z @ V.conj()) @ V.T
-    c = z @ U.conj()
-    explained = _energy(c)
-    z -= c @ U.T
-    residual = _energy(z)
+    trials = y.reshape(-1, num_observations)
+    explained, residual = np.empty(len(trials)), np.empty(len(trials))
+    for at in range(0, len(trials), _BLOCK_TRIALS):
+        block = slice(at, at + _BLOCK_TRIALS)
+        z = trials[block].astype(np.complex128)
+        z -= (z @ V.conj()) @ V.T
+        c = z @ U.conj()
+        explained[block] = _energy(c)
+        z -= c @ U.T
+        residual[block] = _energy(z)
+    explained, residual = explained.reshape(y.shape[:-1]), residual.reshape(y.shape[:-1])
     if noise_var is not None:
         statistic = explained / noise_var
     else:

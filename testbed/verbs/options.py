@@ -17,7 +17,7 @@ FramesOption = Annotated[int | None, typer.Option(min=1, help="Trials per power 
 DataSeedOption = Annotated[int | None, typer.Option(min=0, help="Seed of the data symbols.")]
 NoiseSeedOption = Annotated[int | None, typer.Option(min=0, max=2**64 - 1, help="Seed of the emulator's noise.")]
 BudgetOption = Annotated[float | None, typer.Option(help="Power per node on average; the sum is shared.")]
-MethodOption = Annotated[str | None, typer.Option(help="ppa, equal or random.")]
+MethodOption = Annotated[str | None, typer.Option(help="ppa, newton, global, equal or random.")]
 
 
 def ask(question: str) -> bool:

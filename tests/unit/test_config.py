@@ -105,7 +105,7 @@ FAULTS = [
     ("allocation", GONE, "loop: needs the tables [allocation] as well"),
     ("requirements.min_pod", 1e-6, "requirements.min_pod: found 1e-06; must be above detection.pfa = 1e-06"),
     ("requirements.min_pod", 1.0, "requirements.min_pod: found 1.0; must be less than 1"),
-    ("allocation.method", "newton", "allocation.method: found 'newton'; must be 'ppa', 'equal' or 'random'"),
+    ("allocation.method", "magic", "allocation.method: found 'magic'; must be 'ppa', 'newton', 'global', 'equal' or"),
     ("loop.num_rounds", 0, "loop.num_rounds: found 0; must be greater than or equal to 1"),
     ("capture.keep_frames", -1, "capture.keep_frames: found -1; must be"),
     ("waveform.num_pilot_symbols", 0, "waveform.num_pilot_symbols: found 0; users take their channel from pilots"),
