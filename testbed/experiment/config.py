@@ -118,7 +118,6 @@ class AllocationTable(StrictModel):
     sensing_margin_db: float = Field(default=0.2, ge=0, le=20)
     rate_margin_db: float = Field(default=0.3, ge=0, le=20)  # on the SINR
 
-
     @property
     def is_fixed(self) -> bool:
         """Whether the scheme's powers do not depend on what is measured."""

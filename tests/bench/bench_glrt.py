@@ -77,5 +77,5 @@ RACES = [
         },
         unit_count=NUM_TRIALS,
         unit="trial",
-    )
+    ),
 ]
