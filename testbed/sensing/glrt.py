@@ -70,7 +70,8 @@ def glrt(
     U = _visible_basis(columns, V)
     rank, num_nuisance, num_observations = U.shape[1], V.shape[1], columns.shape[0]
     trials = y.reshape(-1, num_observations)
-    explained, residual = np.empty(len(trials)), np.empty(len(trials))
+    explained: NDArray[np.float64] = np.empty(len(trials))
+    residual: NDArray[np.float64] = np.empty(len(trials))
     for at in range(0, len(trials), _BLOCK_TRIALS):
         block = slice(at, at + _BLOCK_TRIALS)
         z = trials[block].astype(np.complex128)
