@@ -1,14 +1,21 @@
 """`isac-sim`: the simulated world's command line."""
 
+import json
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from testbed.command import new_app, run_app
 from testbed.errors import ConfigError
 
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
 MAX_SEED = (1 << 64) - 1  # of Scene.seed, which model_copy does not check
+MAX_DRAWS = 100_000  # all rates of all draws are kept, 1 kB per draw and scheme
+MAX_TRIALS = 200_000
 
 app = new_app("isac-sim", "The simulated world: channel emulator and ground truth for ISAC Testbed.")
 
@@ -72,6 +79,75 @@ def truth(
     powers = [_power(item) for item in power_mw] if power_mw else None
     write_truth(out, load_scene(scene), experiment, gains, powers)
     print(f"wrote {out}")
+
+
+@app.command()
+def figure(
+    name: Annotated[str, typer.Argument(help="The paper: comp (figures 2a, 2b and 2c of the CoMP letter).")],
+    draws: Annotated[int, typer.Option(help=f"Channel draws of the ensemble, 2 to {MAX_DRAWS}.")] = 10_000,
+    trials: Annotated[int, typer.Option(help=f"Detection trials per point, 2 to {MAX_TRIALS}.")] = 10_000,
+    seed: Annotated[int, typer.Option(help="Seed of channels, symbols and noise.")] = 0,
+    reading: Annotated[
+        str, typer.Option(help="S1 (one selected draw), M or Z (two ways to average draws), or all.")
+    ] = "all",
+    method: Annotated[
+        str, typer.Option(help="Solver of the ensemble: newton, or ppa, the letter's own, 300 times slower.")
+    ] = "newton",
+    out: Annotated[Path, typer.Option(help="Folder of the files.")] = Path("figures/comp"),
+    as_json: Annotated[bool, typer.Option("--json", help="Print numbers and verdicts as JSON.")] = False,
+) -> None:
+    """Simulate a paper's figures, judge its claims, and write pictures, numbers and verdicts. About a minute.
+
+    Example: isac-sim figure comp --draws 2000 --out figures/comp
+    """
+    _check_figure(name, draws, trials, seed, method)
+    from sim.figures.comp import compute, verdict_table, write
+    from sim.figures.comp_readings import READINGS
+
+    readings = [known for known in READINGS if reading.upper() in (known, "ALL")]
+    if not readings:
+        raise ConfigError(f"--reading '{reading}': must be {', '.join(READINGS)} or all")
+    try:
+        out.mkdir(parents=True, exist_ok=True)  # before the work, not after it
+    except OSError as exc:
+        raise ConfigError(f"--out '{out}': cannot be made ({exc.strerror}); choose another folder") from exc
+    with _progress() as bar:
+
+        def begin(text: str, total: int) -> Callable[[int], None]:
+            task = bar.add_task(text, total=total)
+            return lambda count: bar.advance(task, count)
+
+        found = compute(readings, draws, trials, seed, method, begin)
+    files = write(found, out)
+    if as_json:
+        print(json.dumps({**found.to_dict(), "files": [str(path) for path in files]}, allow_nan=False))
+        return
+    print(verdict_table(found))
+    print(f"wrote {len(files)} files to {out}")
+
+
+def _check_figure(name: str, draws: int, trials: int, seed: int, method: str) -> None:
+    if name != "comp":
+        raise ConfigError(f"figure '{name}': must be comp")
+    for option, value, low, high in (
+        ("draws", draws, 2, MAX_DRAWS),
+        ("trials", trials, 2, MAX_TRIALS),
+        ("seed", seed, 0, MAX_SEED),
+    ):
+        if not low <= value <= high:
+            raise ConfigError(f"--{option} {value}: must be {low} to {high}")
+    if method not in ("newton", "ppa"):
+        raise ConfigError(f"--method '{method}': must be newton or ppa")
+
+
+def _progress() -> "Progress":
+    """A bar per step on standard error; nothing where that is not a terminal."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    console = Console(stderr=True)
+    columns = TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn()
+    return Progress(*columns, console=console, disable=not console.is_terminal, transient=True)
 
 
 def _gain(item: str) -> tuple[str, float]:
