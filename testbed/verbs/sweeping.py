@@ -59,9 +59,9 @@ def sweep(
     try:
         with contextlib.ExitStack() as stack:
             rows = run_sweep(work, _executor(stack, workers), lambda row, count: _tell(row, count, as_json))
+        found = _conclude(work, rows)
     except KeyboardInterrupt:
         fail(f"interrupted; to go on: isac sweep --resume {work.folder}", EXIT_INTERRUPTED)
-    found = _conclude(work, rows)
     if as_json:
         print(json.dumps(found, indent=1))
     else:
