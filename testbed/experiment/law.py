@@ -79,6 +79,17 @@ class Law:
         # SciPy's noncentral F leaves 0..1 by rounding
         return np.clip(detection.cfar_detection_probability(lam, *dof, pfa=level), 0.0, 1.0)
 
+    def fluctuating_pod(self, mean_noncentrality: ArrayLike, pfa: ArrayLike) -> Array:
+        """Probability of detection of a Swerling 1 target, whose echoes one Rayleigh factor per trial scales together.
+
+        Arguments as `pod`; see `theory.detection.swerling1_detection_probability` and its CFAR twin.
+        """
+        mean, level = np.broadcast_arrays(np.maximum(mean_noncentrality, 0.0), np.asarray(pfa, dtype=np.float64))
+        if self.statistic == "known_noise":
+            return np.asarray(detection.swerling1_detection_probability(mean, self.rank, pfa=level))
+        dof = (self.rank, self.num_observations, self.num_nuisance)
+        return np.asarray(detection.cfar_swerling1_detection_probability(mean, *dof, pfa=level))
+
     def survival(self, stored: StoredDetection) -> Array:
         """Survival function of each stored H0 statistic: uniform if the law holds."""
         return np.asarray(self.h0.sf(getattr(stored, self.statistic)))

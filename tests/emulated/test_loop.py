@@ -115,12 +115,12 @@ def test_prediction_and_measurement_agree_within_half_a_decibel(
     assert compared >= 6 * 5
 
 
-def test_gains_known_to_five_percent_agree_with_truth_within_half_a_decibel(
+def test_measured_gains_agree_with_truth_within_half_a_decibel_and_their_standard_errors(
     budget_a: tuple[RunDirectory, RunResults],
 ) -> None:
     directory, _ = budget_a
     truth = load_measurements(directory.truth_rounds).points
-    compared = 0
+    compared = close = 0
     for made, exact in zip(load_rounds(directory.rounds), truth, strict=True):
         true = {(p.tx, p.rx, p.kind, p.via): p.power_gain for p in exact.paths}
         for path in made.measurement.paths:
@@ -128,9 +128,15 @@ def test_gains_known_to_five_percent_agree_with_truth_within_half_a_decibel(
             assert gain is not None
             assert known is not None
             if gain.value > 0 and gain.stderr < 0.05 * gain.value:
-                assert abs(db(gain.value / known.value)) < 0.5, path
+                # 4.5 standard errors, a few hundred gains: false failure 2e-3. Half a decibel is 12 %: 4.6 of them at
+                # 2.5 %, but 2.3 at 5 %, where 1 in 50 lies beyond
+                assert abs(gain.value - known.value) < 4.5 * gain.stderr, path
+                if gain.stderr < 0.025 * gain.value:
+                    assert abs(db(gain.value / known.value)) < 0.5, path
+                    close += 1
                 compared += 1
     assert compared > 200
+    assert close > 100
 
 
 def test_realised_powers_are_what_is_stored_and_used(budget_a: tuple[RunDirectory, RunResults]) -> None:

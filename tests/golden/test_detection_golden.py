@@ -190,6 +190,29 @@ def test_swerling_1_is_the_average_over_an_exponential_noncentrality(mean, rank)
     assert relative_error(detection.swerling1_detection_probability(mean, rank, pfa=1e-6), exact) < 1e-12
 
 
+@pytest.mark.parametrize("rank", [1, 3, 8])
+@pytest.mark.parametrize("mean", [1e-3, 1.0, 40.0, 1e4])
+def test_swerling_1_of_the_f_test_is_the_average_of_the_t_test_over_the_noise_estimate(mean, rank):
+    # Given the residual W ~ Gamma(m, 1), F > f is T > c W: the T test's Swerling 1 tail averaged over W.
+    m = 40 - rank - 4
+    c = mpf(rank) * mpf(detection.cfar_threshold(1e-4, rank, 40, 4)) / m
+    mu = mpf(mean) / 2
+    q = mu / (1 + mu)
+
+    def tail(delta):
+        return mp_tail(rank, delta) + mp.exp(-delta) * mp.fsum(
+            q ** (k + 1) * delta ** (rank + k) / mp.factorial(rank + k) for k in range(200)
+        )
+
+    def weighted(w):
+        return tail(c * w) * w ** (m - 1) * mp.exp(-w) / mp.gamma(m)
+
+    exact = mp.quad(weighted, [0, m / 2, m, 2 * m, 4 * m, 8 * m])
+
+    found = detection.cfar_swerling1_detection_probability(mean, rank, 40, 4, pfa=1e-4)
+    assert relative_error(found, exact) < 1e-8
+
+
 def test_laws_are_those_of_the_thresholds():
     delta = detection.glrt_threshold(1e-6, 3)
 

@@ -203,7 +203,8 @@ def test_as_many_columns_as_observations_are_allowed_with_known_noise(num_column
     rng = np.random.default_rng(3)
     y, X = gaussian(rng, 4), gaussian(rng, 4, num_columns)
 
-    result = glrt(y, X, SIGMA2)
+    with pytest.warns(RuntimeWarning, match="energy detector"):
+        result = glrt(y, X, SIGMA2)
 
     # the columns span everything: T is the whole energy
     assert result.rank == 4
@@ -290,4 +291,52 @@ def test_no_residual_is_an_error_of_the_f_test_only():
 
     with pytest.raises(ValueError, match=r"N - r - Q = 8 - 3 - 5"):
         glrt(y, X, None, D)
-    assert glrt(y, X, SIGMA2, D).num_residual == 0
+    with pytest.warns(RuntimeWarning, match="energy detector"):
+        assert glrt(y, X, SIGMA2, D).num_residual == 0
+
+
+# No residual: T is an energy detector
+
+
+@pytest.mark.parametrize(("num_columns", "num_observations"), [(4, 4), (6, 4)])
+def test_columns_that_span_all_observations_are_warned_of_once_and_t_has_their_rank(num_columns, num_observations):
+    rng = np.random.default_rng(3)
+    y, X = gaussian(rng, 600, num_observations), gaussian(rng, num_observations, num_columns)
+
+    with pytest.warns(RuntimeWarning, match=r"N - r - Q = 4 - 4 - 0: .* energy detector") as caught:
+        result = glrt(y, X, SIGMA2)
+
+    assert len(caught) == 1
+    assert caught[0].filename == __file__  # the caller is told, not the detector
+    assert (result.rank, result.num_residual) == (num_observations, 0)
+    np.testing.assert_allclose(result.statistic, np.sum(np.abs(y) ** 2, axis=-1) / SIGMA2, rtol=1e-12)
+    with pytest.raises(ValueError, match="N - r - Q = 4 - 4 - 0"):
+        glrt(y, X)
+
+
+def test_nuisance_that_leaves_no_residual_is_warned_of_and_t_is_the_energy_that_it_leaves():
+    y, X, D = (a[: L + Q] for a in instance())
+
+    with pytest.warns(RuntimeWarning, match=r"N - r - Q = 8 - 3 - 5: .* energy detector") as caught:
+        result = glrt(y, X, SIGMA2, D)
+
+    assert len(caught) == 1
+    left = y - projector(D) @ y
+    assert result.statistic == pytest.approx(np.vdot(left, left).real / SIGMA2, rel=1e-10)
+
+
+@pytest.mark.filterwarnings("error")
+def test_many_columns_of_a_small_rank_are_no_energy_detector():
+    y, X, D = (a[: L + Q + 1] for a in instance())
+    repeated = np.tile(X[:, :2], 6)  # more columns than observations, two different ones
+
+    assert glrt(y, repeated, SIGMA2).rank == 2
+    assert glrt(y, X, SIGMA2, D).num_residual == 1
+
+
+@pytest.mark.filterwarnings("error")
+def test_the_f_test_without_a_residual_is_an_error_and_no_warning():
+    y, X, D = (a[: L + Q] for a in instance())
+
+    with pytest.raises(ValueError, match="N - r - Q"):
+        glrt(y, X, None, D)

@@ -10,12 +10,15 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from scipy import integrate
 
 from testbed.errors import CaptureError
 from testbed.experiment.config import Experiment
+from testbed.experiment.law import Law
 from testbed.experiment.record import RunDirectory
 from testbed.experiment.report.caveats import warnings
 from testbed.experiment.report.curves import h0_fit, noncentrality_over_power
+from testbed.experiment.report.figures import pod_figure, roc_figure
 from testbed.experiment.report.page import load_results, write_report
 from testbed.experiment.report.wording import turning_points, verdict_answer, verdict_sentence
 from testbed.experiment.step import Step
@@ -263,6 +266,106 @@ def test_the_pod_csv_holds_points_and_a_truth_curve_that_passes_through_theory(e
         lam = LAM_AT_0_DBM["t1"] * undb(float(r["power_dbm"]))
         assert float(r["noncentrality"]) == pytest.approx(lam, rel=1e-9)
         assert float(r["pod"]) == pytest.approx(theory.detection_probability(lam, RANK, pfa=1e-4), rel=1e-9)
+
+
+def fluctuating_by_quadrature(pod_of, mean):
+    """Mean of a fixed target's PoD over lam ~ Exp(mean), with lam = mean s^2; beyond s = 7 is less than 1e-21."""
+    weighted = integrate.quad(
+        lambda s: float(pod_of(mean * s**2)) * 2 * s * np.exp(-(s**2)), 0, 7, limit=400, epsrel=1e-9
+    )
+    return weighted[0]
+
+
+def test_the_pod_csv_holds_a_swerling_1_curve_of_the_same_mean_noncentrality(emulated):
+    run, _, _ = emulated
+    for name in ("known_noise", "cfar"):
+        rows = figure_rows(run, f"pod_{name}")
+        assert {r["series"] for r in rows if "Swerling" in r["series"]} == {"truth curve, Swerling 1"}
+        for cell in ("t1", "t2"):
+            fixed, fluctuating = (
+                [r for r in rows if (r["series"], r["cell"]) == (series, cell)]
+                for series in ("truth curve", "truth curve, Swerling 1")
+            )
+            for key in ("power_dbm", "noncentrality"):
+                assert [r[key] for r in fluctuating] == [r[key] for r in fixed]
+            for r in fluctuating[::40]:
+                lam, pod = float(r["noncentrality"]), float(r["pod"])
+                if name == "known_noise":
+                    expected = theory.swerling1_detection_probability(lam, RANK, pfa=1e-4)
+                else:
+                    expected = fluctuating_by_quadrature(
+                        lambda x: theory.cfar_detection_probability(x, RANK, N, Q, pfa=1e-4), lam
+                    )
+                assert pod == pytest.approx(expected, rel=1e-7)
+            # fading costs most where echoes are strong
+            assert float(fluctuating[-1]["pod"]) < float(fixed[-1]["pod"]) - 0.1
+
+
+def test_the_roc_csv_holds_a_swerling_1_curve_at_the_noncentrality_of_the_fixed_one(emulated):
+    run, _, _ = emulated
+    rows = [r for r in figure_rows(run, "roc_known_noise") if r["series"] == "truth curve, Swerling 1"]
+    assert {r["cell"] for r in rows} == {"t1", "t2"}
+    for r in rows[::20]:
+        lam = LAM_AT_0_DBM[r["cell"]] * undb(float(r["power_dbm"]))
+        expected = theory.swerling1_detection_probability(lam, RANK, pfa=float(r["pfa"]))
+        assert float(r["pod"]) == pytest.approx(expected, rel=1e-9)
+
+
+def test_without_truth_a_swerling_1_target_has_the_measured_mean(on_air):
+    run, results, _ = on_air
+    rows = [r for r in figure_rows(run, "pod_known_noise") if "Swerling" in r["series"]]
+    assert {r["series"] for r in rows} == {"measured curve, Swerling 1"}
+    for p in [p for p in results.points if p.statistic == "known_noise"]:
+        row = min(rows, key=lambda r: abs(float(r["power_dbm"]) - p.power_dbm) + (r["cell"] != p.cell))
+        at_point = p.noncentrality.value * undb(float(row["power_dbm"]) - p.power_dbm)
+        assert float(row["noncentrality"]) == pytest.approx(at_point, rel=0.01)
+        expected = theory.swerling1_detection_probability(float(row["noncentrality"]), RANK, pfa=1e-4)
+        assert float(row["pod"]) == pytest.approx(expected, rel=1e-9)
+
+
+@pytest.mark.parametrize("draw", [pod_figure, roc_figure])
+def test_the_swerling_1_line_is_thinner_than_theory_has_a_style_of_its_own_and_is_named(emulated, draw):
+    run, results, _ = emulated
+    fig, _ = draw(make_experiment(), results, run, "known_noise", ["t1", "t2"])
+    texts = [text.get_text() for text in fig.legends[0].get_texts()]
+    assert texts.count("Swerling 1, same mean") == 1
+    lines = dict(zip(texts, fig.legends[0].legend_handles, strict=True))
+    named = lines["Swerling 1, same mean"]
+    drawn = [line for line in fig.axes[0].get_lines() if line.get_linewidth() == named.get_linewidth()]
+    assert len([line for line in drawn if line.get_xdata().size == 161]) == 2
+    for curve in ("truth", "measured"):
+        fixed = lines[f"theory, {curve} curve"]
+        assert named.get_linewidth() < fixed.get_linewidth()
+        assert named.get_linestyle() != fixed.get_linestyle()
+
+
+def test_the_report_says_what_swerling_1_means_and_that_no_verdict_rests_on_it(emulated, on_air):
+    for _, _, page in (emulated, on_air):
+        text = text_of(page[page.index("Probability of detection against power</h2>") :].join(["<body>", ""]))
+        assert (
+            "Swerling 1, what the PoD would be if the echo fluctuated from trial to trial with the same mean λ; "
+            "the verdict is not judged against them."
+        ) in text
+
+
+@pytest.mark.parametrize(
+    ("rank", "num_observations", "num_nuisance"), [(1, 24, 0), (2, 104, 6), (3, 6, 2), (8, 400, 9)]
+)
+@pytest.mark.parametrize("mean", [1e-3, 1.0, 40.0, 1e3])
+def test_a_fluctuating_target_under_the_f_test_is_the_average_of_fixed_ones(rank, num_observations, num_nuisance, mean):
+    law = Law("cfar", rank, num_observations, num_nuisance)
+    for pfa in (1e-6, 1e-3, 0.3):
+        expected = fluctuating_by_quadrature(lambda lam, pfa=pfa: law.pod(lam, pfa), mean)
+        assert float(law.fluctuating_pod(mean, pfa)) == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize("statistic", ["known_noise", "cfar"])
+@pytest.mark.parametrize("rank", [1, 3])
+def test_a_fluctuating_target_without_echo_is_a_false_alarm_in_any_shape(statistic, rank):
+    pfa = np.array([1e-7, 1e-3, 0.5, 1 - 1e-9])
+    for mean in (0.0, -2.0):  # an estimate may be negative
+        np.testing.assert_allclose(Law(statistic, rank, N, Q).fluctuating_pod(mean, pfa), pfa, rtol=1e-5)
+    assert Law(statistic, rank, N, Q).fluctuating_pod(np.ones((4, 1)), pfa).shape == (4, 4)
 
 
 def test_the_h0_csv_holds_the_law_the_counts_and_the_thresholds(emulated):

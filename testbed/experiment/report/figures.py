@@ -40,6 +40,12 @@ def pod_figure(
             theory = law.pod(lam, experiment.detection.pfa)
             ax.plot(axis, theory, color=PALETTE[i], **_LINES[curve])
             columns.add(series=f"{curve} curve", cell=cell, power_dbm=axis, pod=theory, noncentrality=lam)
+            if curve == _judged(points):
+                fluctuating = law.fluctuating_pod(lam, experiment.detection.pfa)
+                ax.plot(axis, fluctuating, color=PALETTE[i], **_FLUCTUATING)
+                columns.add(
+                    series=f"{curve} curve, Swerling 1", cell=cell, power_dbm=axis, pod=fluctuating, noncentrality=lam
+                )
         bars = np.abs(interval - pod)
         label = legend_text(f"{cell} at {points[0].node}")
         ax.errorbar(power, pod, bars, color=PALETTE[i], fmt=MARKERS[i], elinewidth=1.0, capsize=2, label=label)
@@ -49,6 +55,7 @@ def pod_figure(
         off.errorbar(beside, pod - expected, bars, color=PALETTE[i], fmt=MARKERS[i], ms=3.5, elinewidth=1.0)
     for curve in _noncentralities(results.points):
         ax.plot([], [], color=INK, label=f"theory, {curve} curve", **_LINES[curve])
+    ax.plot([], [], color=INK, label=_FLUCTUATING_LABEL, **_FLUCTUATING)
     ax.set(ylabel="Probability of detection", ylim=(-0.02, 1.02), title=_title(statistic))
     fig.legend(loc="outside lower center", ncols=3)
     off.axhline(0, color=GREY, lw=1.0)
@@ -118,6 +125,10 @@ def roc_figure(
             theory = law.pod(lams[0], axis)
             ax.plot(axis, theory, color=PALETTE[i], **_LINES[curve])
             columns.add(series=f"{curve} curve", cell=cell, power_dbm=power, pfa=axis, pod=theory)
+            if curve == _judged([point]):
+                fluctuating = law.fluctuating_pod(lams[0], axis)
+                ax.plot(axis, fluctuating, color=PALETTE[i], **_FLUCTUATING)
+                columns.add(series=f"{curve} curve, Swerling 1", cell=cell, power_dbm=power, pfa=axis, pod=fluctuating)
         roc = measured_roc(h1, _h0(run, results, cell), statistic)
         low, high = wilson_interval(roc.pod * roc.num_h1, np.full(roc.pod.size, roc.num_h1))
         ax.step(roc.pfa, roc.pod, where="post", color=PALETTE[i], **_COUNTED)
@@ -141,6 +152,7 @@ def roc_figure(
     ax.plot([], [], color=INK, label="measured, both axes counted", **_COUNTED)
     for curve in _noncentralities(results.points):
         ax.plot([], [], color=INK, label=f"theory, {curve} curve", **_LINES[curve])
+    ax.plot([], [], color=INK, label=_FLUCTUATING_LABEL, **_FLUCTUATING)
     ax.axvline(pfa, color=GREY, lw=0.9, ls=":")
     ax.set(
         xscale="log",
@@ -156,6 +168,8 @@ def roc_figure(
 
 _COUNTED: dict[str, Any] = {"lw": 4.0, "alpha": 0.35, "solid_joinstyle": "round", "solid_capstyle": "butt"}
 _LINES: dict[str, dict[str, Any]] = {"truth": {"lw": 1.4, "ls": "-"}, "measured": {"lw": 1.1, "ls": "--"}}
+_FLUCTUATING: dict[str, Any] = {"lw": 0.8, "ls": ":"}
+_FLUCTUATING_LABEL = "Swerling 1, same mean"
 
 
 def _title(statistic: Statistic) -> str:
@@ -172,6 +186,11 @@ def _noncentralities(points: Sequence[Point]) -> dict[str, list[float]]:
     curves = {"measured": [max(p.noncentrality.value, 0.0) for p in points]}
     truth = [p.noncentrality_truth for p in points if p.noncentrality_truth is not None]
     return {"truth": truth, **curves} if truth else curves
+
+
+def _judged(points: Sequence[Point]) -> str:
+    """The curve whose noncentrality a fluctuating target has as its mean: one is enough where two nearly coincide."""
+    return next(iter(_noncentralities(points)))
 
 
 def _h0(run: RunDirectory, results: Results, cell: str) -> list[Any]:
