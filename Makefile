@@ -13,8 +13,9 @@ BENCH_ARGS ?=
 PYTHON ?= $(shell for p in python3 python3.11 python3.12 python3.13 python3.14; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; exit; }; done; echo python3)
 
-# System packages that only some tests use: libiio for the Pluto driver, a browser to open the HTML report in.
-SYSTEM_PACKAGES := libiio0 chromium
+# System packages that only some tests use: libiio for the Pluto driver, a browser to open the HTML report in, GNU Radio
+# as a peer of the emulator's raw ports.
+SYSTEM_PACKAGES := libiio0 chromium gnuradio
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -24,7 +25,7 @@ UNFINISHED := $(VENV)/.unfinished
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test deps bench soak lint format clean
+.PHONY: help demo test deps bench soak interop lint format clean
 
 # Scripts in .venv hold absolute paths and .venv points at an interpreter. If the checkout was moved or copied, or the
 # interpreter is gone, the stamps are worth nothing and .venv is made anew.
@@ -116,6 +117,9 @@ bench: $(STAMP_DEV) ## Measure speed against saved baselines; never fails on spe
 
 soak: $(STAMP_DEV) ## Run the long statistical tests
 	@$(call step,pytest -m soak,$(BIN)/python -m pytest -m soak $(PYTEST_ARGS))
+
+interop: $(STAMP_DEV) ## Exchange samples with GNU Radio (`make deps` installs it)
+	@$(call step,pytest -m interop,$(BIN)/python -m pytest -m interop $(PYTEST_ARGS))
 
 lint: $(STAMP_DEV) ## The checks of `make test` without the tests
 	$(lint_steps)

@@ -1,5 +1,6 @@
 """`isac-sim`: the simulated world's command line."""
 
+import contextlib
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -29,30 +30,76 @@ def _root() -> None:
 def emulate(
     scene: Annotated[str, typer.Argument(help="Scene file, or the name of a packaged scene.")],
     endpoint: Annotated[str, typer.Option(help="Where to listen; port 0 takes a free one.")] = "tcp://127.0.0.1:0",
+    keys: Annotated[
+        Path | None,
+        typer.Option(help="Folder with server.key_secret and the clients' *.key; needed unless on loopback."),
+    ] = None,
     seed: Annotated[
         int | None, typer.Option(min=0, max=MAX_SEED, help="Seed of the noise, instead of the scene's.")
     ] = None,
     until_stdin_closes: Annotated[
         bool, typer.Option("--until-stdin-closes", help="End when standard input closes.")
     ] = False,
+    realtime: Annotated[
+        bool, typer.Option("--realtime", help="Samples leave at the speed of the wall clock; overruns are counted.")
+    ] = False,
+    raw_rx: Annotated[
+        list[str] | None,
+        typer.Option(help="NODE[:CHANNEL]=ENDPOINT: give what a node hears as raw complex64; listens, loopback only."),
+    ] = None,
+    raw_tx: Annotated[
+        list[str] | None,
+        typer.Option(help="NODE=ENDPOINT: send from a node the raw complex64 of the program that listens there."),
+    ] = None,
+    raw_pattern: Annotated[
+        str, typer.Option(help="ZMQ sockets of raw ports: reqrep (GNU Radio, srsRAN) or pushpull (GNU Radio, faster).")
+    ] = "reqrep",
+    raw_sample_rate_hz: Annotated[float | None, typer.Option(help="Sample rate of all raw ports.")] = None,
+    raw_carrier_hz: Annotated[float | None, typer.Option(help="Carrier of all raw ports.")] = None,
+    raw_tx_gain_db: Annotated[float, typer.Option(help="Transmit gain of all raw ports.")] = 0.0,
+    raw_rx_gain_db: Annotated[float, typer.Option(help="Receive gain of all raw ports.")] = 0.0,
 ) -> None:
     """Emulate a scene's radios and its air behind the ZMQ wire, until interrupted.
 
     Example: isac-sim emulate comp --endpoint tcp://127.0.0.1:5555
+
+    Example: isac-sim emulate comp --endpoint tcp://0.0.0.0:5555 --keys keys
+
+    Example, GNU Radio or srsRAN as the radio of solo: isac-sim emulate solo --raw-tx radio1=tcp://127.0.0.1:5000
+    --raw-rx radio1=tcp://127.0.0.1:5001 --raw-sample-rate-hz 20e6 --raw-carrier-hz 2.45e9
     """
+    from sim.channel import warm_up
     from sim.emulator import Emulator
+    from sim.raw_ports import open_raw_ports, parse_port
     from sim.scene import load_scene
+    from testbed.radio.keys import load_server_keys
 
     world = load_scene(scene)
     if seed is not None:
         world = world.model_copy(update={"seed": seed})
-    emulator = Emulator(world, endpoint)
-    try:
+    raw_ports = [parse_port(text, "rx") for text in raw_rx or []] + [parse_port(text, "tx") for text in raw_tx or []]
+    warm_up()  # the very first time compiling takes seconds, for which no client should wait
+    with contextlib.ExitStack() as stack:
+        emulator = Emulator(world, endpoint, None if keys is None else load_server_keys(keys), realtime)
+        stack.callback(emulator.close)
         # the first line is read by whoever started this process
-        print(f"listening on {emulator.endpoint}", flush=True)
+        lines = [f"listening on {emulator.endpoint}"]
+        if raw_ports:
+            raw = open_raw_ports(
+                world,
+                raw_ports,
+                raw_pattern,
+                raw_sample_rate_hz,
+                raw_carrier_hz,
+                raw_tx_gain_db,
+                raw_rx_gain_db,
+                realtime,
+            )
+            stack.enter_context(raw)
+            raw.start()
+            lines += raw.lines()
+        print("\n".join(lines), flush=True)
         emulator.serve(until_stdin_closes)
-    finally:
-        emulator.close()
 
 
 @app.command()

@@ -1,8 +1,11 @@
-"""The ZMQ channel emulator: a world behind the wire. Its time is sample time, as fast as the CPU."""
+"""The ZMQ channel emulator: a world behind the wire. Its time is sample time: as fast as the CPU, or paced."""
 
+import heapq
+import itertools
 import logging
 import os
 import sys
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -10,15 +13,31 @@ import numpy as np
 import zmq
 from numpy.typing import NDArray
 
+from sim.faults import Answer, Faults
+from sim.pacing import Pacer
 from sim.scene import Scene
 from sim.world import World
 from testbed.device import Settings
-from testbed.errors import ConfigError, IsacError, RadioError
-from testbed.radio.wire import MAX_MESSAGE_BYTES, MAX_RECEIVE_SAMPLES, WireError, pack, require_loopback, unpack
+from testbed.errors import ConfigError, IsacError, RadioError, SampleLoss
+from testbed.radio.keys import ServerKeys
+from testbed.radio.wire import (
+    MAX_MESSAGE_BYTES,
+    MAX_PARTS,
+    MAX_RECEIVE_SAMPLES,
+    WireError,
+    endpoint_host,
+    is_whole,
+    pack,
+    require_loopback,
+    shown,
+    unpack,
+)
 
 # Messages per client and direction; a client asks ahead by a few. Replies that nobody reads are dropped beyond it,
 # which bounds what a client can make the server hold to about 16 MiB.
 QUEUED_MESSAGES = 16
+HANDSHAKE_MS = 10_000  # a connection that has not introduced itself by then is closed
+KEEPALIVE_S = 60  # of silence, before the kernel asks whether the other host is still there
 
 log = logging.getLogger(__name__)
 
@@ -28,23 +47,38 @@ Reply = tuple[dict[str, Any], NDArray[Any] | None]
 class Emulator:
     """Serves a scene's nodes on one endpoint until stopped. A malformed message gets an error reply."""
 
-    def __init__(self, scene: Scene, endpoint: str) -> None:
-        """Bind; port 0 takes a free one.
+    def __init__(self, scene: Scene, endpoint: str, keys: ServerKeys | None = None, realtime: bool = False) -> None:
+        """Bind; port 0 takes a free one. With `keys` only their clients may connect.
+
+        With `realtime` samples leave no sooner than a radio would have taken them.
 
         Raises:
-            ConfigError: the endpoint is malformed, not loopback, or in use.
+            ConfigError: the endpoint is malformed, in use, or not loopback while there are no keys.
         """
-        require_loopback(endpoint)
+        if keys is None:
+            require_loopback(endpoint)
+        endpoint_host(endpoint)
         self.world = World(scene)
-        self._socket: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.ROUTER)
+        self._faults = Faults(scene.faults)
+        self.pacer = Pacer() if realtime else None
+        self._waiting: list[tuple[float, int, list[Any]]] = []  # replies that are not due yet, a heap
+        self._count = itertools.count()
+        self._continuity = "reported" if scene.hardware.reports_loss else "unknown"
+        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()  # of its own: a context has one list of clients
+        self._socket: zmq.Socket[bytes] = self._context.socket(zmq.ROUTER)
         self._socket.setsockopt(zmq.LINGER, 0)
+        self._socket.setsockopt(zmq.HANDSHAKE_IVL, HANDSHAKE_MS)
+        self._socket.setsockopt(zmq.TCP_KEEPALIVE, 1)
+        self._socket.setsockopt(zmq.TCP_KEEPALIVE_IDLE, KEEPALIVE_S)
         self._socket.setsockopt(zmq.MAXMSGSIZE, MAX_MESSAGE_BYTES)
         self._socket.setsockopt(zmq.SNDHWM, QUEUED_MESSAGES)
         self._socket.setsockopt(zmq.RCVHWM, QUEUED_MESSAGES)
         try:
+            if keys is not None:
+                keys.protect(self._socket)
             self._socket.bind(endpoint)
         except zmq.ZMQError as exc:
-            self._socket.close()
+            self.close()
             raise ConfigError(f"endpoint '{endpoint}': cannot be bound ({exc}); choose another port or 0") from exc
         self.endpoint: str = self._socket.getsockopt_string(zmq.LAST_ENDPOINT)
 
@@ -55,32 +89,89 @@ class Emulator:
         if until_stdin_closes:
             poller.register(sys.stdin.fileno(), zmq.POLLIN)
         while True:
-            ready = dict(poller.poll())
+            self._send_due()
+            ready = dict(poller.poll(self._patience_ms()))
             if self._socket in ready:
                 self._answer_one()
-            elif ready and not os.read(sys.stdin.fileno(), 1):
+            # also between requests: a client that never pauses must not keep this process alive
+            if until_stdin_closes and sys.stdin.fileno() in ready and not os.read(sys.stdin.fileno(), 1):
                 return
 
     def close(self) -> None:
         """Release the endpoint."""
         self._socket.close()
+        self._context.term()
+
+    def _next_message(self) -> tuple[bytes, list[bytes]]:
+        """Who sent it, and its parts; of parts that no message of ours has, only their number is kept."""
+        identity = self._socket.recv()
+        parts: list[bytes] = []
+        while self._socket.getsockopt(zmq.RCVMORE):
+            part = self._socket.recv()
+            parts.append(part if len(parts) < MAX_PARTS else b"")
+        return identity, parts
+
+    def _send_due(self) -> None:
+        while self._waiting and self._waiting[0][0] <= time.monotonic():
+            self._socket.send_multipart(heapq.heappop(self._waiting)[2])
+
+    def _patience_ms(self) -> int | None:
+        """Until the next reply is due; None without end."""
+        if not self._waiting:
+            return None
+        return max(0, int((self._waiting[0][0] - time.monotonic()) * 1e3) + 1)
+
+    def _send(self, message: list[Any], header: dict[str, Any], reply: dict[str, Any], asked: float) -> None:
+        """Now, or when the samples that it holds would have been taken."""
+        if self.pacer is None or reply.get("ok") != "receive":
+            self._socket.send_multipart(message)
+            return
+        rate_hz = self.world.sample_rate_hz(header["node"])
+        due = self.pacer.done(reply["epoch"], reply["start"], header["num_samples"], rate_hz, asked)
+        heapq.heappush(self._waiting, (due, next(self._count), message))
 
     def _answer_one(self) -> None:
-        identity, *parts = self._socket.recv_multipart()
+        identity, parts = self._next_message()
+        asked = time.monotonic()
+        header: dict[str, Any] = {}
+        reply: dict[str, Any] = {}
         seq: Any = None
         try:
             header, samples = unpack(parts)
-            seq = header.get("seq") if isinstance(header.get("seq"), int) else None
+            seq = header.get("seq") if is_whole(header.get("seq")) else None
+            if (answer := self._answer(header)) != "answer":
+                if answer == "cut":
+                    self._drop(identity)
+                return
             reply, payload = self._handle(header, samples)
-            message = pack({**reply, "seq": seq}, payload)
+            message = pack({**reply, **self._told(header), "seq": seq}, payload)
         except (IsacError, ValueError) as exc:
             log.debug("refused: %s", exc)
-            message = pack({"error": str(exc), "kind": type(exc).__name__, "seq": seq})
+            lost = {"num_lost": exc.num_lost} if isinstance(exc, SampleLoss) else {}
+            message = pack({"error": _line(exc), "kind": type(exc).__name__, "seq": seq, **lost})
         except Exception as exc:  # a fault of ours must not end the air of a whole experiment
             log.exception("internal error")
-            text = f"internal error of the emulator ({type(exc).__name__}: {exc}); its log has the traceback"
+            text = f"internal error of the emulator ({type(exc).__name__}: {_line(exc)}); its log has the traceback"
             message = pack({"error": text, "kind": "RadioError", "seq": seq})
-        self._socket.send_multipart([identity, *message])
+        self._send([identity, *message], header, reply, asked)
+
+    def _answer(self, header: dict[str, Any]) -> Answer:
+        """Whether a fault of the scene keeps the node that is asked from answering."""
+        op, node, num_samples = (header.get(key) for key in ("op", "node", "num_samples"))
+        if not isinstance(op, str) or not isinstance(node, str):
+            return "answer"
+        return self._faults.answer(self.world, op, node, num_samples if is_whole(num_samples) else 0)
+
+    def _told(self, header: dict[str, Any]) -> dict[str, int]:
+        """What a radio tells of besides, with whatever reply comes next: underflows of its transmitter."""
+        node = header.get("node")
+        count = self._faults.underflows(node) if isinstance(node, str) else 0
+        return {"underflows": count} if count else {}
+
+    def _drop(self, identity: bytes) -> None:
+        """Lose the connection of one client, and no other; what its node transmits stays on the air."""
+        # ZMQ lets no server close a connection, but a client does upon a message longer than it takes
+        self._socket.send_multipart([identity, bytes(MAX_MESSAGE_BYTES + 1)], copy=False)
 
     def _handle(self, header: dict[str, Any], samples: NDArray[Any] | None) -> Reply:
         operations: dict[str, Callable[[dict[str, Any], NDArray[Any] | None], Reply]] = {
@@ -94,7 +185,7 @@ class Emulator:
         }
         op = header.get("op")
         if not isinstance(op, str) or op not in operations:
-            raise WireError(f"op {op!r}; must be one of {', '.join(operations)}")
+            raise WireError(f"op {shown(op)}; must be one of {', '.join(operations)}")
         return operations[op](header, samples)
 
     def _hello(self, header: dict[str, Any], samples: NDArray[Any] | None) -> Reply:
@@ -108,6 +199,7 @@ class Emulator:
             "condition": world.condition,
             "transmitting": world.transmitting(),
             "seed": world.scene.seed,
+            "overruns": self.pacer.overruns if self.pacer is not None else 0,
         }, None
 
     def _configure(self, header: dict[str, Any], samples: NDArray[Any] | None) -> Reply:
@@ -117,16 +209,26 @@ class Emulator:
     def _transmit(self, header: dict[str, Any], samples: NDArray[Any] | None) -> Reply:
         if samples is None or samples.dtype != np.complex64:
             raise WireError("transmit needs cf32 samples")
-        self.world.transmit(_text(header, "node"), samples)
+        node = _text(header, "node")
+        self.world.transmit(node, samples)
+        self._faults.transmitted(node)
         return {"ok": "transmit", "epoch": self.world.epoch}, None
 
     def _receive(self, header: dict[str, Any], samples: NDArray[Any] | None) -> Reply:
         num_samples = _whole(header, "num_samples")
         node = _text(header, "node")
         if not 1 <= num_samples <= MAX_RECEIVE_SAMPLES:
-            raise RadioError(f"{node}: {num_samples} samples asked for; must be 1..{MAX_RECEIVE_SAMPLES} per request")
-        got = self.world.receive(node, num_samples)
-        return {"ok": "receive", "epoch": got.epoch, "start": got.start, "clip_count": got.clip_count}, got.raw
+            raise RadioError(
+                f"{node[:80]}: {shown(num_samples)} samples asked for; must be 1..{MAX_RECEIVE_SAMPLES} per request"
+            )
+        got = self._faults.receive(self.world, node, num_samples)
+        return {
+            "ok": "receive",
+            "epoch": got.epoch,
+            "start": got.start,
+            "clip_count": got.clip_count,
+            "continuity": self._continuity,
+        }, got.raw
 
     def _mute(self, header: dict[str, Any], samples: NDArray[Any] | None) -> Reply:
         self.world.mute(_text(header, "node"))
@@ -138,15 +240,19 @@ class Emulator:
         return {"ok": "condition", "epoch": self.world.epoch}, None
 
 
+def _line(exc: Exception) -> str:
+    return " ".join(str(exc).split())[:1000]
+
+
 def _whole(header: dict[str, Any], key: str) -> int:
     value = header.get(key)
-    if not isinstance(value, int) or isinstance(value, bool):
-        raise WireError(f"{key} {repr(value)[:80]}; must be a whole number")
+    if not is_whole(value):
+        raise WireError(f"{key} {shown(value)}; must be a whole number")
     return value
 
 
 def _text(header: dict[str, Any], key: str) -> str:
     value = header.get(key)
     if not isinstance(value, str):
-        raise RadioError(f"{key} {value!r}; must be text")
+        raise RadioError(f"{key} {shown(value)}; must be text")
     return value

@@ -29,7 +29,8 @@ def _words(keys, stream, purpose, first, words):  # type: ignore[no-untyped-def]
         index = first + np.uint64(i)
         c0, c1, c2, c3 = index & _LOW, index >> _HALF, stream, purpose
         for r in range(10):
-            product0, product1 = c0 * _M0, c2 * _M1
+            # the masks change nothing, but let the compiler see products of 32 bits by 32: sooner done
+            product0, product1 = (c0 & _LOW) * _M0, (c2 & _LOW) * _M1
             c0, c1 = (product1 >> _HALF) ^ c1 ^ keys[r, 0], product1 & _LOW
             c2, c3 = (product0 >> _HALF) ^ c3 ^ keys[r, 1], product0 & _LOW
         words[0, i] = np.uint32(c0)
@@ -85,6 +86,19 @@ def fill_noise(keys: NDArray[np.uint64], stream: int, purpose: int, first: int, 
             rails[j + 3] = planes[3, i]
 
 
+@numba.njit(cache=True, nogil=True)
+def _weave(even, odd, both):  # type: ignore[no-untyped-def]
+    for i in range(even.size):
+        both[2 * i] = even[i]
+        both[2 * i + 1] = odd[i]
+
+
+@numba.njit(cache=True, nogil=True)
+def _add_times(rail, x, scale):  # type: ignore[no-untyped-def]
+    for i in range(rail.size):
+        rail[i] += scale * x[i]
+
+
 BLOCK = 512  # samples; a path's delay is constant within one, blocks begin at multiples of it
 
 
@@ -107,22 +121,72 @@ def add_noise(
         _words(keys, np.uint64(stream), np.uint64(purpose), np.uint64((first + at) // 2), words)
         _gaussian(words[0], words[1], planes[0], planes[1])
         _gaussian(words[2], words[3], planes[2], planes[3])
-        for i in range(BLOCK_PAIRS):
-            re[2 * i] = planes[0, i]
-            re[2 * i + 1] = planes[2, i]
-            im[2 * i] = planes[1, i]
-            im[2 * i + 1] = planes[3, i]
+        _weave(planes[0], planes[2], re)
+        _weave(planes[1], planes[3], im)
         size = min(2 * BLOCK_PAIRS - skip, total - at)
-        for i in range(size):
-            rails[0, at + i] += scale * re[skip + i]
-            rails[1, at + i] += scale * im[skip + i]
+        _add_times(rails[0, at : at + size], re[skip : skip + size], scale)
+        _add_times(rails[1, at : at + size], im[skip : skip + size], scale)
         at += size
         skip = 0
 
 
 @numba.njit(cache=True, nogil=True)
+def _leg(end, via, velocity, time_s, nearest):  # type: ignore[no-untyped-def]
+    square = 0.0
+    for d in range(end.size):
+        away = via[d] + time_s * velocity[d] - end[d]
+        square += away * away
+    return max(np.sqrt(square), nearest)
+
+
+@numba.njit(cache=True, nogil=True)
+def _to_turns(turns):  # type: ignore[no-untyped-def]
+    return np.uint64((turns % 1.0) * 2.0**53) << np.uint64(11)
+
+
+@numba.njit(cache=True, nogil=True)
+def track_blocks(first, ends, velocity, nearest, rate, light, wavelength, turns, offset, delay, phase, step, amplitude):  # type: ignore[no-untyped-def]
+    """Delays, phases, phase steps and amplitudes of blocks on a track; twin in `sim.channel.Motion`.
+
+    first: number of the first block; ends (3, D) float64: transmitter, receiver, and the middle of the path at time 0;
+    velocity (D,); turns: phase at time 0; offset: turns / 2^64 per sample besides; delay (n,) float64 in samples, phase
+    and step (n,) uint64, amplitude (n,) float64 relative to time 0: results.
+    """
+    tx, rx, via = ends[0], ends[1], ends[2]
+    out, back = _leg(tx, via, velocity, 0.0, nearest), _leg(rx, via, velocity, 0.0, nearest)
+    start, product = (out + back) / wavelength, out * back
+    edge_s = first * BLOCK / rate
+    now = (_leg(tx, via, velocity, edge_s, nearest) + _leg(rx, via, velocity, edge_s, nearest)) / wavelength
+    for b in range(delay.size):
+        edge = (first + b) * BLOCK
+        edge_s, middle_s = (edge + BLOCK) / rate, (edge + BLOCK / 2) / rate
+        after = (_leg(tx, via, velocity, edge_s, nearest) + _leg(rx, via, velocity, edge_s, nearest)) / wavelength
+        out, back = _leg(tx, via, velocity, middle_s, nearest), _leg(rx, via, velocity, middle_s, nearest)
+        phase[b] = np.uint64(edge) * offset + _to_turns(turns + start - now)
+        step[b] = offset + _to_turns(-(after - now) / BLOCK)
+        amplitude[b] = product / (out * back)
+        delay[b] = (out + back) / light * rate
+        now = after
+
+
+@numba.njit(cache=True, nogil=True)
+def split_delays(delay, oversampling, table, base, taps):  # type: ignore[no-untyped-def]
+    """Delays (n,) to whole oversampled samples (n,) and taps (n, T); twin of `sim.interpolator.split_delay`."""
+    phases = table.shape[0] - 1
+    for b in range(delay.size):
+        oversampled = delay[b] * oversampling
+        whole = np.floor(oversampled)
+        place = (oversampled - whole) * phases
+        row = min(np.int64(place), phases - 1)
+        rest = place - row
+        base[b] = np.int64(whole)
+        for k in range(table.shape[1]):
+            taps[b, k] = np.float32((1.0 - rest) * table[row, k] + rest * table[row + 1, k])
+
+
+@numba.njit(cache=True, nogil=True)
 def _turn(phase, step, amplitude, cos, sin, size):  # type: ignore[no-untyped-def]
-    """amplitude * exp(2j pi (phase + i step) / 2^64), i = 0 .. size - 1; from the exact phase of every sample."""
+    """Turn: amplitude * exp(2j pi (phase + i step) / 2^64), i = 0 .. size - 1; from the exact phase of every sample."""
     for i in range(size):
         word = np.uint32((phase + np.uint64(i) * step) >> np.uint64(32))
         shifted = np.uint32(word + np.uint32(0x20000000))
@@ -139,48 +203,44 @@ def _turn(phase, step, amplitude, cos, sin, size):  # type: ignore[no-untyped-de
         sin[i] = amplitude * (-swapped_s if quadrant >= np.uint32(2) else swapped_s)
 
 
-@numba.njit(cache=True, nogil=True, fastmath={"contract"})
-def _rotation(phase, step, amplitude, cos, sin, size):  # type: ignore[no-untyped-def]
-    """As `_turn`, three times sooner: 32 samples from their phases, then twice as many by one rotation, 4 times."""
-    _turn(phase, step, amplitude, cos, sin, min(size, 32))
+@numba.njit(cache=True, nogil=True)
+def _rotation(phase, step, amplitude, cos, sin):  # type: ignore[no-untyped-def]
+    """As `_turn` for a whole block, three times sooner: 32 samples from their phases, then twice as many, 4 times.
+
+    Always a block from its begin, so that a sample's rotation does not depend on how the stream is cut.
+    """
+    _turn(phase, step, amplitude, cos, sin, 32)
     c, s = np.empty(1, dtype=np.float32), np.empty(1, dtype=np.float32)
     have = 32
-    while have < size:
+    while have < BLOCK:
         _turn(np.uint64(have) * step, step, np.float32(1.0), c, s, 1)
         c_on, s_on = c[0], s[0]
-        more = min(have, size - have)
-        cos_to, sin_to = cos[have : have + more], sin[have : have + more]
-        for i in range(more):
+        cos_to, sin_to = cos[have : 2 * have], sin[have : 2 * have]
+        for i in range(have):
             cos_to[i] = cos[i] * c_on - sin[i] * s_on
             sin_to[i] = cos[i] * s_on + sin[i] * c_on
-        have += more
+        have *= 2
 
 
 @numba.njit(cache=True, nogil=True)
-def _scale(cos, sin, g_re, g_im, size):  # type: ignore[no-untyped-def]
-    for i in range(size):
-        c, s = cos[i], sin[i]
-        cos[i] = c * g_re - s * g_im
-        sin[i] = c * g_im + s * g_re
-
-
-@numba.njit(cache=True, nogil=True, fastmath={"contract"})
-def _add_turned(re, im, x_re, x_im, cos, sin):  # type: ignore[no-untyped-def]
+def _add_turned(re, im, x_re, x_im, cos, sin, g_re, g_im):  # type: ignore[no-untyped-def]
     for i in range(re.size):
-        re[i] += x_re[i] * cos[i] - x_im[i] * sin[i]
-        im[i] += x_re[i] * sin[i] + x_im[i] * cos[i]
+        c = cos[i] * g_re - sin[i] * g_im
+        s = cos[i] * g_im + sin[i] * g_re
+        re[i] += x_re[i] * c - x_im[i] * s
+        im[i] += x_re[i] * s + x_im[i] * c
 
 
-@numba.njit(cache=True, nogil=True, fastmath={"contract"})
+@numba.njit(cache=True, nogil=True)
 def _add_scaled(re, im, x_re, x_im, g_re, g_im):  # type: ignore[no-untyped-def]
     for i in range(re.size):
         re[i] += x_re[i] * g_re - x_im[i] * g_im
         im[i] += x_re[i] * g_im + x_im[i] * g_re
 
 
-@numba.njit(cache=True, nogil=True, fastmath={"contract"})
+@numba.njit(cache=True, nogil=True)
 def _filter4(out, plane, first, taps, k, size):  # type: ignore[no-untyped-def]
-    """out = (k > 0) out + four taps on four stretches of one rail's planes (P, width), at (plane, index) = first[k]."""
+    """Set (k = 0) or add to `out` four taps on stretches of a rail's planes (P, width), at (plane, index) first[k]."""
     h0, h1, h2, h3 = taps[k], taps[k + 1], taps[k + 2], taps[k + 3]
     a = plane[first[k, 0], first[k, 1] : first[k, 1] + size]
     b = plane[first[k + 1, 0], first[k + 1, 1] : first[k + 1, 1] + size]
@@ -199,15 +259,16 @@ def add_loop(rails, first, table, step, gain, fading_samples):  # type: ignore[n
     """Add a repeated table, turned by `step` per sample and scaled per fading block; twin in `sim.channel`.
 
     rails (2, n) float32; first: index of the first sample; table (2, period) float32; step: turns / 2^64 per sample;
-    gain (num_blocks, 2) float32, one row per fading block from the first sample's on; fading_samples: per block, 0: one.
+    gain (num_blocks, 2) float32, one row per fading block from the first sample's on; fading_samples: 0 for one.
     """
     period, total = table.shape[1], rails.shape[1]
     cos, sin = np.empty(BLOCK, dtype=np.float32), np.empty(BLOCK, dtype=np.float32)
+    turned = np.int64(-1)  # the block whose rotation is at hand
     at = 0
     while at < total:
         index = first + at
-        place = index % period
-        size = min(BLOCK, total - at, period - place)
+        place, within = index % period, index % BLOCK
+        size = min(BLOCK - within, total - at, period - place)
         row = 0
         if fading_samples:
             row = index // fading_samples - first // fading_samples
@@ -217,9 +278,10 @@ def add_loop(rails, first, table, step, gain, fading_samples):  # type: ignore[n
         if step == np.uint64(0):
             _add_scaled(re, im, x_re, x_im, gain[row, 0], gain[row, 1])
         else:
-            _rotation(np.uint64(index) * step, step, np.float32(1.0), cos, sin, size)
-            _scale(cos, sin, gain[row, 0], gain[row, 1], size)
-            _add_turned(re, im, x_re, x_im, cos, sin)
+            if turned != index - within:
+                turned = index - within
+                _rotation(np.uint64(turned) * step, step, np.float32(1.0), cos, sin)
+            _add_turned(re, im, x_re, x_im, cos[within:], sin[within:], gain[row, 0], gain[row, 1])
         at += size
 
 
@@ -227,8 +289,8 @@ def add_loop(rails, first, table, step, gain, fading_samples):  # type: ignore[n
 def add_filtered(rails, first, planes, period, base, taps, phase, step, amplitude, gain, fading_samples):  # type: ignore[no-untyped-def]
     """Add a source through delays, phases and amplitudes that change from block to block; twin in `sim.channel`.
 
-    rails (2, n) float32; first: index of the first sample; planes (2, P, width): the source, oversampled P times, sample
-    q at (q % P, q // P), wrapped for BLOCK samples beyond `period`; period 0: no wrap, indices as they are; base
+    rails (2, n) float32; first: index of the first sample; planes (2, P, width): the source, oversampled P times, q at
+    (q % P, q // P), wrapped for BLOCK samples beyond `period`; period 0: no wrap, indices as they are; base
     (num_blocks,): whole delay in oversampled samples; taps (num_blocks, T); phase, step (num_blocks,): turns / 2^64 at
     the block's begin and per sample; amplitude (num_blocks,); gain and fading_samples as in `add_loop`. Blocks begin at
     multiples of BLOCK, the first holds `first`.
@@ -238,6 +300,7 @@ def add_filtered(rails, first, planes, period, base, taps, phase, step, amplitud
     x_re, x_im = np.empty(BLOCK, dtype=np.float32), np.empty(BLOCK, dtype=np.float32)
     cos, sin = np.empty(BLOCK, dtype=np.float32), np.empty(BLOCK, dtype=np.float32)
     begin = np.empty((num_taps, 2), dtype=np.int64)
+    turned = np.int64(-1)  # the block whose rotation is at hand
     at = 0
     while at < total:
         index = first + at
@@ -248,19 +311,25 @@ def add_filtered(rails, first, planes, period, base, taps, phase, step, amplitud
         if fading_samples:
             row = index // fading_samples - first // fading_samples
             size = min(size, fading_samples - index % fading_samples)
-        for k in range(num_taps):
-            q = num_planes * index - base[block] - (k - lag)
-            plane = q % num_planes
-            place = (q - plane) // num_planes
+        q = num_planes * index - base[block] + lag
+        plane = q % num_planes
+        place = (q - plane) // num_planes
+        place = place % period if period else place
+        for k in range(num_taps):  # one oversampled sample earlier each
             begin[k, 0] = plane
-            begin[k, 1] = place % period if period else place
+            begin[k, 1] = place
+            plane -= 1
+            if plane < 0:
+                plane = num_planes - 1
+                place = period - 1 if period and place == 0 else place - 1
         for k in range(0, num_taps, 4):
             _filter4(x_re, planes[0], begin, taps[block], k, size)
             _filter4(x_im, planes[1], begin, taps[block], k, size)
-        _rotation(phase[block] + np.uint64(within) * step[block], step[block], amplitude[block], cos, sin, size)
-        if gain[row, 0] != np.float32(1.0) or gain[row, 1] != np.float32(0.0):
-            _scale(cos, sin, gain[row, 0], gain[row, 1], size)
-        _add_turned(rails[0, at : at + size], rails[1, at : at + size], x_re, x_im, cos, sin)
+        if turned != block:
+            turned = block
+            _rotation(phase[block], step[block], amplitude[block], cos, sin)
+        re, im = rails[0, at : at + size], rails[1, at : at + size]
+        _add_turned(re, im, x_re, x_im, cos[within:], sin[within:], gain[row, 0], gain[row, 1])
         at += size
 
 
@@ -284,7 +353,7 @@ def to_codes(rails, scale, largest, pairs):  # type: ignore[no-untyped-def]
     pairs (n,) int32: a sample's two little-endian int16, in-phase first, written at once.
     """
     limit = np.int32(largest)
-    clip_count = 0
+    clip_count = np.int64(0)
     x, y = np.empty(BLOCK, dtype=np.int32), np.empty(BLOCK, dtype=np.int32)
     for at in range(0, rails.shape[1], BLOCK):
         size = min(BLOCK, rails.shape[1] - at)

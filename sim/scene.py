@@ -5,14 +5,24 @@ A scene belongs to the world. The instrument never reads one; it hears it.
 
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
+from sim.antenna import LinearArray, Sector
+from sim.fading import Fading
+from sim.faults import Fault, check_faults
+from sim.impairments import Impairments
 from testbed.config import StrictModel, load
 from testbed.device import Limits
 from testbed.errors import ConfigError
 from testbed.places import Place, Position, check_places, distance_m
+
+
+@model_serializer(mode="wrap")
+def _without_none(self: StrictModel, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
+    """What is not given is left out: TOML has no null."""
+    return {key: value for key, value in plain(self).items() if value is not None}
 
 
 class Hardware(StrictModel):
@@ -34,6 +44,7 @@ class Hardware(StrictModel):
     tx_full_scale_dbm: float = 15.0
     rx_full_scale_dbm: float = 10.2
     max_transmit_samples: int = Field(default=1 << 22, ge=1, le=1 << 26)
+    reports_loss: bool = True  # as UHD does; libiio does not
 
 
 class PathLoss(StrictModel):
@@ -41,32 +52,55 @@ class PathLoss(StrictModel):
 
     reference_db: float = Field(ge=0)  # at 1 m, without antennas
     exponent: float = Field(gt=0)  # 2 in free space
+    rician_k_db: float | None = None  # steady over scattered power, -inf for Rayleigh; none: no scattering
+    echoes: bool = False  # the node hears echoes and clutter besides; a transmitter always does
+
+    _as_in_a_file = _without_none
+
+
+class Tap(StrictModel):
+    """A further path of a node's leakage."""
+
+    delay_samples: float  # after the leakage itself
+    gain_db: float = Field(le=0)  # relative to it
+    phase_deg: float = 0.0
 
 
 class SceneNode(Place):
     """A node as it really is. One without a transmitter (num_tx = 0) is a user: it only receives."""
 
     num_tx: int = Field(default=1, ge=0, le=1)
-    num_rx: int = Field(default=1, ge=0, le=1)
+    num_rx: int = Field(default=1, ge=0, le=64)
     antenna_gain_dbi: float = 0.0
+    sector: Sector | None = None  # none: the antenna's gain in all directions
+    array: LinearArray = LinearArray()  # of the receive channels
     noise_figure_db: float = Field(ge=0)
     self_isolation_db: float = Field(default=60.0, ge=0)  # transmit port to receive port of the node
     self_delay_samples: float = 0.0  # of the leakage
+    self_taps: tuple[Tap, ...] = Field(default=(), max_length=64)
+    tx_noise_dbc: float | None = Field(default=None, le=0)  # white, fresh at every sample, heard through leakage only
     start_offset_samples: float = Field(default=0.0, ge=0)  # start of the transmit buffer after the epoch begins
     receive_offset_samples: int = Field(default=0, ge=0, lt=1 << 32)  # first received sample after the epoch begins
-    path_loss: PathLoss | None = None  # hears transmitters by it alone, in place of free space, echoes and clutter
+    path_loss: PathLoss | None = None  # of direct paths to this node, in place of free space
+    impairments: Impairments = Impairments()
 
-    @model_serializer(mode="wrap")
-    def _as_in_a_file(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """What is not given is left out: TOML has no null."""
-        return {key: value for key, value in plain(self).items() if value is not None}
+    _as_in_a_file = _without_none
+
+    @property
+    def hears_echoes(self) -> bool:
+        """Whether echoes and clutter reach the node beside direct paths."""
+        return self.path_loss is None or self.num_tx > 0 or self.path_loss.echoes
 
 
 class Target(Place):
-    """A point target that can be switched off."""
+    """A target that can be switched off: a point, or scatterers that share its cross section."""
 
     rcs_m2: float = Field(ge=0)
-    velocity_mps: Position = (0.0, 0.0)
+    velocity_mps: Position = (0.0, 0.0)  # in a straight line, from position_m at the begin of every epoch
+    num_scatterers: int = Field(default=1, ge=1, le=256)
+    size_m: Position | None = None  # edges of the box that scatterers are drawn in, about position_m
+
+    _as_in_a_file = _without_none
 
 
 class Clutter(Place):
@@ -79,11 +113,16 @@ class Scene(StrictModel):
     """The world of an emulated run."""
 
     title: str = ""
-    seed: int = Field(ge=0, lt=1 << 64)  # of the noise
+    seed: int = Field(ge=0, lt=1 << 64)  # of all that is drawn
+    phases: Literal["geometry", "random"] = "geometry"  # of paths: that of their length, or drawn from the seed
     hardware: Hardware = Hardware()
     nodes: tuple[SceneNode, ...] = Field(min_length=1, max_length=64)
     targets: tuple[Target, ...] = ()
     clutter: tuple[Clutter, ...] = ()
+    fading: Fading | None = None
+    faults: tuple[Fault, ...] = ()
+
+    _as_in_a_file = _without_none
 
     @model_validator(mode="after")
     def _names(self) -> "Scene":
@@ -91,21 +130,21 @@ class Scene(StrictModel):
         for i, target in enumerate(self.targets):
             if len(target.velocity_mps) != len(target.position_m):
                 raise ValueError(f"targets[{i}].velocity_mps: needs as many coordinates as position_m")
+            if target.size_m is not None and len(target.size_m) != len(target.position_m):
+                raise ValueError(f"targets[{i}].size_m: needs as many coordinates as position_m")
+            if target.num_scatterers > 1 and target.size_m is None:
+                raise ValueError(f"targets[{i}].size_m: {target.num_scatterers} scatterers need a box; give its edges")
         for i, node in enumerate(self.nodes):
             self._check_path_loss(i, node)
+        check_faults(self.faults, {node.name: (node.num_tx, node.num_rx) for node in self.nodes})
         return self
 
     def _check_path_loss(self, node_idx: int, node: SceneNode) -> None:
         if node.path_loss is None:
             return
-        if node.num_tx > 0:
-            raise ValueError(
-                f"nodes[{node_idx}].path_loss: {node.name} has a transmitter; a mean path loss is for nodes that only "
-                f"receive, set num_tx = 0 or remove it"
-            )
         for other in self.nodes:
             distance = distance_m(node, other)
-            if other.num_tx > 0 and distance < 1.0:
+            if other.num_tx > 0 and other is not node and distance < 1.0:
                 raise ValueError(
                     f"nodes[{node_idx}].position_m: {node.name} is {distance:.3g} m from {other.name}; its path loss "
                     f"holds from 1 m on, move it away"
@@ -120,6 +159,7 @@ class Scene(StrictModel):
         """What the radio of a node can do."""
         hardware, node = self.hardware.model_dump(), self.nodes[node_idx]
         full_scale = 1 << (hardware.pop("rx_bits") - 1)
+        del hardware["reports_loss"]  # a matter of every reception
         return Limits(simulated=True, num_tx=node.num_tx, num_rx=node.num_rx, rx_full_scale=full_scale, **hardware)
 
 

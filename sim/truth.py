@@ -363,8 +363,33 @@ def _check_scene(scene: Scene, experiment: Experiment) -> None:
                 f"reflectors[{i}].name: '{reflector.name}' is no clutter of the scene; "
                 f"it has {', '.join(clutter) or 'none'}"
             )
+    _check_static(scene)
     for i, target in enumerate(scene.targets):
         if any(target.velocity_mps):
             raise ConfigError(
                 f"targets[{i}].velocity_mps: {target.name} moves; the truth file is for static scenes, set it to zero"
             )
+
+
+def _check_static(scene: Scene) -> None:
+    """The truth file tells of one channel per pair of nodes, that stays as it is, between radios on one clock."""
+    reason = "which the truth file cannot tell of"
+    if scene.fading is not None:
+        raise ConfigError(f"fading: gains change from block to block, {reason}; remove the table")
+    for i, target in enumerate(scene.targets):
+        if target.num_scatterers > 1:
+            raise ConfigError(f"targets[{i}].num_scatterers: {target.name} is extended, {reason}; set it to 1")
+    for i, node in enumerate(scene.nodes):
+        impairments = node.impairments
+        if node.num_tx == 0:  # a user's own clock changes none of its gains, once it is corrected for
+            impairments = impairments.model_copy(update={"clock_ppm": 0.0, "cfo_hz": 0.0})
+        found = {
+            "num_rx": node.num_rx > 1,
+            "self_taps": bool(node.self_taps),
+            "tx_noise_dbc": node.tx_noise_dbc is not None,
+            "path_loss.rician_k_db": node.path_loss is not None and node.path_loss.rician_k_db is not None,
+            "impairments": not impairments.is_off,
+        }
+        for key, is_so in found.items():
+            if is_so:
+                raise ConfigError(f"nodes[{i}].{key}: {node.name} has it, {reason}; remove it, or do without truth")

@@ -1,7 +1,7 @@
 """`isac`: the instrument's command line."""
 
 from testbed.command import new_app, run_app
-from testbed.verbs import files, plan, running, stages, sweeping
+from testbed.verbs import files, keys, plan, running, stages, sweeping
 
 app = new_app("isac", "ISAC Testbed: sensing and communication experiments on software radios, or on simulated air.")
 for verb in (
@@ -15,6 +15,7 @@ for verb in (
     running.report,
     running.compare,
     sweeping.sweep,
+    keys.keys,
 ):
     app.command()(verb)
 file_app = new_app("file", "Look at capture files.")

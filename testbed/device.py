@@ -110,6 +110,7 @@ class Reception:
     start: int  # index of the first sample within the epoch
     clip_count: int  # samples with a rail at full scale
     continuity: Continuity
+    num_underflows: int = 0  # of the node's transmitter, reported since the reception before
 
     @property
     def num_samples(self) -> int:

@@ -39,6 +39,10 @@ class RadioTimeout(RadioError):
 class SampleLoss(RadioError):
     """Samples are missing or not contiguous; usual cause: a host too slow for the sample rate."""
 
+    def __init__(self, message: str, num_lost: int = 0) -> None:
+        super().__init__(message)
+        self.num_lost = num_lost  # samples; 0 where nobody knows
+
 
 class SettingOutOfRange(RadioError):
     """A wanted setting lies outside what the radio can realise."""

@@ -63,6 +63,17 @@ class PowerResponse(StrictModel):
         return self
 
 
+class ClockMeasurement(StrictModel):
+    """How far a transmitter's clock is off a receiver's, and what was done about it."""
+
+    tx: str
+    rx: str
+    cfo_hz: Estimate  # carrier of the transmitter less that of the receiver
+    clock_ppm: Estimate  # sample clock, likewise
+    left_hz: Estimate  # carrier offset that was left in the samples that were measured
+    status: Literal["corrected", "ignored"]  # corrected: the capture was brought to the serving node's clock
+
+
 class LinkMeasurement(StrictModel):
     """A user's link to its serving node, per used resource element of the data. SINRs are linear."""
 
@@ -89,6 +100,7 @@ class Measurement(StrictModel):
     sensing: dict[str, PowerResponse] = {}  # per cell under test
     communication: dict[str, PowerResponse] = {}  # per user
     links: dict[str, LinkMeasurement] = {}  # per user
+    clocks: tuple[ClockMeasurement, ...] = ()  # per transmitter that is heard and receiver
 
     @model_validator(mode="after")
     def _consistent(self) -> "Measurement":

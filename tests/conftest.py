@@ -17,6 +17,7 @@ hypothesis.settings.load_profile("isac")
 
 NOT_BY_DEFAULT = {
     "soak": "run by `make soak`",
+    "interop": "run by `make interop`",
     "hardware": "needs a real radio: pytest -m hardware",
 }
 

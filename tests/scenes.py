@@ -115,3 +115,18 @@ def capture_comp(
 def everyone(experiment: Experiment | None = None) -> tuple[str, ...]:
     """Names of all receivers."""
     return tuple(row.name for row in (experiment or comp_experiment()).receivers)
+
+
+def own_clock_experiment(**capture: Any) -> Experiment:
+    """The CoMP preset with users that have clocks of their own; keywords replace keys of its [capture] table."""
+    data = comp_text()
+    data["shared_reference"] = "nodes"
+    data["capture"] |= capture
+    return validate(data, Experiment, "comp")
+
+
+def scene_with_user_clocks(**impairments: Any) -> Scene:
+    """The CoMP reference scene, its users on a clock of their own."""
+    data = comp_scene().model_dump()
+    data["nodes"] = [row if row["num_tx"] else row | {"impairments": impairments} for row in data["nodes"]]
+    return validate(data, Scene, "comp")

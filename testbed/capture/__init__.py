@@ -7,7 +7,7 @@ Attribute names follow SigMF where it has one; our own stand under `isac:`.
 from testbed.capture.layout import CHUNK_SAMPLES, CHUNK_TABLE, LAYOUT, SEGMENT_TABLE, now, versions
 from testbed.capture.reader import check, load
 from testbed.capture.trim import truncate
-from testbed.capture.values import Capture, NodeCapture
+from testbed.capture.values import Capture, NodeCapture, Notice, NoticeKind
 from testbed.capture.writer import CaptureWriter, save
 
 __all__ = [
@@ -18,6 +18,8 @@ __all__ = [
     "Capture",
     "CaptureWriter",
     "NodeCapture",
+    "Notice",
+    "NoticeKind",
     "check",
     "load",
     "now",

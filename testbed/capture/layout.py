@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from testbed import __version__
-from testbed.capture.values import Capture, NodeCapture
+from testbed.capture.values import Capture, NodeCapture, Notice
 
 LAYOUT = 1
 CHUNK_SAMPLES = 1 << 16
@@ -26,6 +26,15 @@ CHUNK_TABLE = np.dtype(
         ("lost_before", "<u8"),  # samples known to be missing before this chunk
         ("continuity", "S8"),  # reported, verified or unknown
         ("blake2b", "S32"),  # hex digest (16 bytes) of the chunk's integers
+    ]
+)
+NOTICE_TABLE = np.dtype(
+    [
+        ("attempt", "<u4"),
+        ("kind", "S12"),
+        ("sample_start", "<u8"),  # of the attempt
+        ("sample_count", "<u8"),
+        ("node", "S32"),
     ]
 )
 SEGMENT_TABLE = np.dtype(
@@ -111,7 +120,20 @@ def _create_node(group: h5py.Group, node: NodeCapture) -> None:
         node.settings.rx_gain_db,
     )
     group["attempts"] = np.array([node.attempts], dtype=np.uint32)
+    rows = np.array([notice_row(notice) for notice in node.notices], dtype=NOTICE_TABLE)
+    group.create_dataset("notices", data=rows, maxshape=(None,), chunks=(16,))
     group.create_dataset("captures", data=np.array([segment], dtype=SEGMENT_TABLE), maxshape=(None,), chunks=(16,))
+
+
+def notice_row(notice: Notice) -> tuple[int, bytes, int, int, bytes]:
+    """A row of NOTICE_TABLE."""
+    return (
+        notice.attempt,
+        notice.kind.encode(),
+        notice.sample_start,
+        notice.sample_count,
+        notice.node.encode(),
+    )
 
 
 def versions() -> dict[str, str]:

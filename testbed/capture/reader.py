@@ -2,13 +2,13 @@
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import h5py
 import numpy as np
 
-from testbed.capture.layout import CHUNK_TABLE, LAYOUT, digest, short
-from testbed.capture.values import Capture, NodeCapture
+from testbed.capture.layout import CHUNK_TABLE, LAYOUT, NOTICE_TABLE, digest, short
+from testbed.capture.values import Capture, NodeCapture, Notice, NoticeKind
 from testbed.device import Limits, Settings
 from testbed.errors import CaptureError, IsacError, RadioError
 from testbed.measurement import Estimate
@@ -123,7 +123,23 @@ def _read_node(path: Path, name: str, group: h5py.Group, file_size: int) -> Node
         chunks=chunks[()],
         noise_var=None if noise is None else Estimate.model_validate(noise),
         attempts=attempts,
+        notices=_read_notices(path, name, group, file_size) if "notices" in group else (),
     )
+
+
+def _read_notices(path: Path, name: str, group: h5py.Group, file_size: int) -> tuple[Notice, ...]:
+    table = group["notices"]
+    if table.dtype != NOTICE_TABLE or table.ndim != 1:
+        raise CaptureError(f"{path}: nodes/{name}/notices: {table.dtype} {table.shape}; must be a table of notices")
+    _fits(path, table, file_size)
+    notices = []
+    for row in table[()]:
+        kind, kinds = row["kind"].decode(), get_args(NoticeKind)
+        if kind not in kinds:
+            raise CaptureError(f"{path}: nodes/{name}/notices: kind '{kind}'; must be {', '.join(kinds)}")
+        numbers = int(row["sample_start"]), int(row["sample_count"])
+        notices.append(Notice(kind, *numbers, row["node"].decode(), int(row["attempt"])))
+    return tuple(notices)
 
 
 def _fits(path: Path, dataset: h5py.Dataset, file_size: int) -> None:

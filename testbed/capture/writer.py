@@ -3,6 +3,7 @@
 import contextlib
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -10,8 +11,17 @@ from typing import Self
 import h5py
 import numpy as np
 
-from testbed.capture.layout import CHUNK_SAMPLES, CHUNK_TABLE, create_layout, digest, layout_bytes, short
-from testbed.capture.values import Capture
+from testbed.capture.layout import (
+    CHUNK_SAMPLES,
+    CHUNK_TABLE,
+    NOTICE_TABLE,
+    create_layout,
+    digest,
+    layout_bytes,
+    notice_row,
+    short,
+)
+from testbed.capture.values import Capture, Notice
 from testbed.device import Reception
 from testbed.errors import CaptureError
 
@@ -91,6 +101,15 @@ class CaptureWriter:
             group["iq"].resize(0, axis=1)
             group["chunks"].resize(0, axis=0)
             group["attempts"][0] += 1
+            self._file.flush()
+
+    def notice(self, node: str, notice: Notice) -> None:
+        """Add what was noticed in the attempt under way; it stays in the file when that attempt is discarded."""
+        group = self._file["nodes"][node]
+        with self._writing():
+            table = group["notices"]
+            table.resize(table.shape[0] + 1, axis=0)
+            table[-1] = np.array(notice_row(replace(notice, attempt=int(group["attempts"][0]))), dtype=NOTICE_TABLE)
             self._file.flush()
 
     def __enter__(self) -> Self:

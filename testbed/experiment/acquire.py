@@ -9,19 +9,18 @@ from typing import Any
 
 import numpy as np
 
-from testbed import interrupts
 from testbed.capture import CHUNK_TABLE, Capture, CaptureWriter, NodeCapture, load
 from testbed.device import Settings
-from testbed.errors import RadioError, SampleLoss
+from testbed.errors import RadioError
 from testbed.experiment.config import Experiment
+from testbed.experiment.reception import record
 from testbed.measurement import Estimate
 from testbed.radio.base import Radio
 from testbed.radio.gains import plan_receive_gain, realise
+from testbed.radio.keys import load_client_keys
 from testbed.radio.remote import RemoteRadio
 from testbed.waveform.frame import Frame
 
-BLOCK_SAMPLES = 1 << 22  # received and stored at a time: bounds memory on long captures
-MAX_ATTEMPTS = 3  # at a reception that lost samples
 SOUNDING_FRAMES = 64
 
 log = logging.getLogger(__name__)
@@ -40,6 +39,7 @@ def open_radios(experiment: Experiment, emulator_endpoint: str | None) -> Iterat
     """The experiment's radios, nodes and then users; closed, and therefore muted, on every exit.
 
     Raises:
+        ConfigError: the keys of a radio cannot be used.
         RadioError: at the end, naming the radios that did not answer while being muted and may still transmit.
     """
     radios: list[Radio] = []
@@ -47,7 +47,8 @@ def open_radios(experiment: Experiment, emulator_endpoint: str | None) -> Iterat
         for node in experiment.receivers:
             endpoint = emulator_endpoint if node.radio == "emulator" else node.radio
             assert endpoint is not None, "the experiment's own check demands an emulator table"
-            radios.append(RemoteRadio(endpoint, node.name))
+            keys = None if node.keys is None else load_client_keys(Path(node.keys))
+            radios.append(RemoteRadio(endpoint, node.name, experiment.acquisition.timeout_s, keys))
         yield radios
     finally:
         loud = [radio.name for radio in reversed(radios) if not _closed(radio) and radio.limits.num_tx > 0]
@@ -127,7 +128,9 @@ def acquire(
         info: further plain data for the file.
 
     Raises:
-        SampleLoss: a node lost samples in every attempt; the attempts are logged, and counted in the file.
+        SampleLoss: a node lost samples, or a transmitter fell silent, in every attempt that the experiment allows; the
+            attempts are logged, and counted in the file.
+        RadioTimeout: a node did not answer in any of them.
     """
     nodes = tuple(
         NodeCapture(
@@ -152,7 +155,10 @@ def acquire(
     )
     with CaptureWriter(path, capture) as writer:
         for radio in radios:
-            _store(writer, radio, num_samples)
+            frames = None
+            if transmission.frame is not None and radio.name not in experiment.own_clocks:
+                frames = transmission.frame.samples
+            record(writer, radio, num_samples, experiment.acquisition, frames, experiment.node_names)
     return load(path)
 
 
@@ -163,6 +169,7 @@ def setup_document(experiment: Experiment) -> dict[str, Any]:
         "survey": experiment.survey.model_dump(mode="json"),
         "observations": experiment.detection.observations.model_dump(mode="json"),
         "waveform": experiment.waveform.model_dump(mode="json"),
+        "own_clocks": list(experiment.own_clocks),
     }
 
 
@@ -190,32 +197,6 @@ def plan_receivers(radios: Sequence[Radio], experiment: Experiment, loudest: Fra
             at_gain = noise[radio.name] * 10 ** (-below_db / 20)
             gains[radio.name] = plan_receive_gain(peak, at_gain, gains[radio.name], radio.limits)
     return gains
-
-
-def _store(writer: CaptureWriter, radio: Radio, num_samples: int) -> None:
-    """Receive and write, block by block; a loss starts the node's recording again, so that what is kept is whole."""
-    for attempt in range(1, MAX_ATTEMPTS + 1):
-        try:
-            return _store_once(writer, radio, num_samples)
-        except SampleLoss as exc:
-            if attempt == MAX_ATTEMPTS:
-                raise
-            log.warning("attempt %d of %d: %s", attempt, MAX_ATTEMPTS, exc)
-            writer.restart(radio.name)
-
-
-def _store_once(writer: CaptureWriter, radio: Radio, num_samples: int) -> None:
-    stored, follows = 0, None
-    while stored < num_samples:
-        interrupts.check()
-        block = radio.receive(min(BLOCK_SAMPLES, num_samples - stored))
-        if follows not in (None, (block.epoch, block.start)):
-            raise SampleLoss(
-                f"{radio.name}: reception at sample {block.start} does not follow the one before; lower the sample rate"
-            )
-        writer.write(radio.name, block)
-        stored += block.num_samples
-        follows = (block.epoch, block.start + block.num_samples)
 
 
 def _settings(experiment: Experiment, tx_gain_db: float, rx_gain_db: float) -> Settings:

@@ -4,9 +4,11 @@ On simulated air a condition is one request on the wire; on air the operator is 
 """
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, Protocol
 
 from testbed.errors import IsacError
+from testbed.radio.keys import load_client_keys
 from testbed.radio.remote import WireClient
 
 Ask = Callable[[str], bool]
@@ -31,8 +33,12 @@ class Conditions(Protocol):
 class SimulatedConditions:
     """Switches the targets of emulated scenes, one per server."""
 
-    def __init__(self, endpoints: Sequence[str], timeout_s: float = 10.0) -> None:
-        self._clients = [WireClient(endpoint, timeout_s) for endpoint in endpoints]
+    def __init__(self, servers: Sequence[tuple[str, str | None]], timeout_s: float = 10.0) -> None:
+        """Connect to servers, each an endpoint and a folder of keys or None."""
+        self._clients = [
+            WireClient(endpoint, timeout_s, None if keys is None else load_client_keys(Path(keys)))
+            for endpoint, keys in servers
+        ]
 
     def set(self, condition: str, epoch: int | None = None) -> None:
         """Set the condition on every server."""

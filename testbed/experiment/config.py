@@ -4,7 +4,7 @@ import hashlib
 import json
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import Field, model_validator
 
@@ -46,9 +46,13 @@ class RadioTable(Place):
     """A radio of the network, where the survey puts it."""
 
     radio: str = "emulator"  # 'emulator', or tcp://HOST:PORT of a server that has a node of this name
+    keys: str | None = Field(default=None, min_length=1)  # folder of keys for that server (`isac keys`), if it has any
     antenna_gain_dbi: float = 0.0  # for the link budget
     noise_figure_db: float = Field(default=8.0, ge=0, le=60)  # for the link budget
     rx_gain_db: float | Literal["auto"] | None = None  # instead of capture.rx_gain_db
+
+
+Row = TypeVar("Row", bound=RadioTable)
 
 
 class NodeTable(RadioTable):
@@ -100,6 +104,15 @@ class CaptureTable(StrictModel):
     keep_frames: Literal["all"] | Annotated[int, Field(ge=0)] = "all"
 
 
+class AcquisitionTable(StrictModel):
+    """What to do about a reception that is not whole."""
+
+    max_attempts: int = Field(default=3, ge=1, le=1000)  # at the samples of a node
+    on_loss: Literal["retry", "stop"] = "retry"  # samples were lost, or a radio did not answer
+    on_damage: Literal["retry", "stop", "keep"] = "retry"  # a transmitter fell silent; keep: a warning says where
+    timeout_s: float = Field(default=10.0, gt=0, le=3600)  # of a radio's answer
+
+
 class RequirementsTable(StrictModel):
     """What the network has to deliver, to every cell under test and every user."""
 
@@ -148,10 +161,12 @@ class Experiment(StrictModel):
     cells: tuple[CellTable, ...] = Field(min_length=1, max_length=256)
     reflectors: tuple[ReflectorTable, ...] = ()
     hardware: HardwareTable = HardwareTable()
-    shared_reference: bool = True  # all nodes run from one reference clock
+    # true: all radios run from one reference clock; "nodes": users have clocks of their own; false: every radio has
+    shared_reference: bool | Literal["nodes"] = True
     detection: DetectionTable
     power: PowerTable | None = None
     capture: CaptureTable
+    acquisition: AcquisitionTable = AcquisitionTable()
     requirements: RequirementsTable | None = None
     allocation: AllocationTable | None = None
     loop: LoopTable | None = None
@@ -173,8 +188,11 @@ class Experiment(StrictModel):
             )
         self._check_radios()
         self._check_loop()
-        if not self.shared_reference:
-            raise ValueError("shared_reference: false is not supported; nodes must share one reference clock")
+        if not self.shared_reference and len(self.nodes) > 1:
+            raise ValueError(
+                "shared_reference: false is not supported for several nodes, whose echoes add up in phase; they must "
+                'share one reference clock: true, or "nodes" where users have clocks of their own'
+            )
         return self
 
     def _check_radios(self) -> None:
@@ -182,6 +200,8 @@ class Experiment(StrictModel):
             for i, row in enumerate(rows):
                 if row.radio != "emulator" and not row.radio.startswith("tcp://"):
                     raise ValueError(f"{table}[{i}].radio: found '{row.radio}'; must be 'emulator' or tcp://HOST:PORT")
+                if row.keys is not None and row.radio == "emulator":
+                    raise ValueError(f"{table}[{i}].keys: only a radio at tcp://HOST:PORT has keys; remove the line")
         emulated = [row.name for row in self.receivers if row.radio == "emulator"]
         if self.emulator is None and emulated:
             raise ValueError("nodes: radio = 'emulator' needs an [emulator] table that names a scene")
@@ -235,6 +255,11 @@ class Experiment(StrictModel):
     def receivers(self) -> tuple[NodeTable | UserTable, ...]:
         """Every radio: nodes, then users."""
         return (*self.nodes, *self.users)
+
+    @property
+    def own_clocks(self) -> tuple[str, ...]:
+        """Receivers that do not run from the reference clock of the nodes."""
+        return () if self.shared_reference is True else tuple(user.name for user in self.users)
 
     @property
     def axis_dbm(self) -> tuple[float, ...]:
@@ -296,8 +321,11 @@ class Experiment(StrictModel):
         return max(needed, self.capture.min_muted_samples)
 
     def resolved(self) -> dict[str, Any]:
-        """Everything, defaults included, as plain data; of a scene's path only the name, the rest is this machine's."""
-        data = self.model_dump(mode="json")
+        """Everything, defaults included, as plain data; of a scene's path only the name, the rest is this machine's.
+
+        The folders of keys are left out: they are this machine's, and open doors without changing what is behind them.
+        """
+        data = self.model_dump(mode="json", exclude={"nodes": {"__all__": {"keys"}}, "users": {"__all__": {"keys"}}})
         if data["emulator"] is not None:
             data["emulator"]["scene"] = Path(data["emulator"]["scene"]).name
         return data
@@ -341,7 +369,7 @@ def experiment_path(name_or_path: str) -> Path:
 
 
 def load_experiment(name_or_path: str) -> Experiment:
-    """Read an experiment; a scene given as a path becomes relative to the experiment file.
+    """Read an experiment; a scene given as a path, and folders of keys, become relative to the experiment file.
 
     Raises:
         ConfigError: one line per fault with the dotted key.
@@ -355,4 +383,12 @@ def load_experiment(name_or_path: str) -> Experiment:
             raise ConfigError(f"{path}: emulator.scene: {scene}: no such file; give a path or the name of a scene")
         emulator = experiment.emulator.model_copy(update={"scene": str(scene.resolve())})
         experiment = experiment.model_copy(update={"emulator": emulator})
-    return experiment
+    # whether a folder of keys is there is seen when its radio is opened; who only reads captures needs none
+    nodes, users = (
+        tuple(_with_keys(row, path.parent) for row in rows) for rows in (experiment.nodes, experiment.users)
+    )
+    return experiment.model_copy(update={"nodes": nodes, "users": users})
+
+
+def _with_keys(row: Row, folder: Path) -> Row:
+    return row if row.keys is None else row.model_copy(update={"keys": str((folder / row.keys).resolve())})

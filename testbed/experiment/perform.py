@@ -71,6 +71,7 @@ def perform(
         listening = [r for r in session.radios if condition == "all" or r.name in _judges(experiment, judged)]
         path = directory.capture_path(step, condition)
         capture = acquire(path, listening, experiment, transmission, condition, length, noise_var, about)
+        warnings |= dict.fromkeys(note for node in capture.nodes for note in node.notes())
         if condition == "all":
             measured = measure(capture, previous)
             measurement, detections = measured.measurement, measured.detections

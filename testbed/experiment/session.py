@@ -67,12 +67,13 @@ def open_session(
 
 
 def capture_noise(session: Session, experiment: Experiment, path: Path) -> tuple[dict[str, Estimate], tuple[str, ...]]:
-    """Capture with no transmitter on; the noise variance of every node, and warnings where it is too small."""
+    """Capture with no transmitter on; the noise variance of every node, and warnings: noise too small, samples lost."""
     capture = acquire(
         path, session.radios, experiment, session.quiet, "muted", experiment.muted_samples, {}, session.info
     )
     noise_var = {node.name: noise_estimate(node.raw, node.lsb) for node in capture.nodes}
-    return noise_var, _coarse_noise(capture, noise_var)
+    notes = [note for node in capture.nodes for note in node.notes()]
+    return noise_var, (*notes, *_coarse_noise(capture, noise_var))
 
 
 def _conditions(experiment: Experiment, radios: list[Radio], endpoint: str | None, ask: Ask) -> Conditions:
@@ -82,7 +83,7 @@ def _conditions(experiment: Experiment, radios: list[Radio], endpoint: str | Non
         return OperatorConditions(ask)
     if not all(simulated):
         raise ConfigError("nodes: some radios are simulated and some are not; they share no air, use one kind")
-    return SimulatedConditions(list(dict.fromkeys(endpoint or row.radio for row in experiment.receivers)))
+    return SimulatedConditions(list(dict.fromkeys((endpoint or row.radio, row.keys) for row in experiment.receivers)))
 
 
 def _loudest(radios: list[Radio], experiment: Experiment) -> Frame:

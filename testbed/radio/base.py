@@ -52,6 +52,17 @@ class Radio(Protocol):
         """Mute and release."""
 
 
+@runtime_checkable
+class Buffered(Protocol):
+    """A radio that goes on filling buffers while nobody receives, and hence may hold samples of before a change.
+
+    Radios behind the wire are told of every change of the world; a real one is not. Whoever knows asks for `refresh`.
+    """
+
+    def refresh(self) -> None:
+        """Drop what was received so far; begins an epoch."""
+
+
 def check_transmit(samples: NDArray[Any], limits: Limits, name: str) -> None:
     """Refuse buffers a radio must not send: wrong shape, too long, not finite, beyond full scale.
 

@@ -1,10 +1,13 @@
 """A radio behind the wire: one ZMQ client for every server (the emulator, a served radio)."""
 
+import contextlib
 import itertools
 import logging
+import socket
 import time
 from collections import deque
 from typing import Any
+from urllib.parse import urlsplit
 
 import numpy as np
 import zmq
@@ -12,14 +15,23 @@ from numpy.typing import NDArray
 from zmq.utils.monitor import recv_monitor_message
 
 from testbed import errors
-from testbed.device import Limits, Reception, Settings
+from testbed.device import Continuity, Limits, Reception, Settings
 from testbed.errors import IsacError, RadioError, RadioTimeout, RadioUnavailable, SampleLoss
 from testbed.radio.base import check_transmit
+from testbed.radio.keys import ClientKeys
 from testbed.radio.wire import MAX_MESSAGE_BYTES, WireError, endpoint_host, pack, unpack
 
 BLOCK_SAMPLES = 1 << 17  # per request: half a megabyte of ci16, pipelined
 CLOSING_TIMEOUT_S = 3.0  # twice per radio: a server that stalls must not hold up the muting of the others for long
 CREDITS = 4  # requests in flight: the server works ahead while the client stores a block
+
+_EVENTS = (
+    zmq.EVENT_HANDSHAKE_SUCCEEDED
+    | zmq.EVENT_HANDSHAKE_FAILED_AUTH
+    | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
+    | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
+    | zmq.EVENT_DISCONNECTED
+)
 
 log = logging.getLogger(__name__)
 
@@ -27,17 +39,21 @@ log = logging.getLogger(__name__)
 class WireClient:
     """Requests and replies over one connection, with a deadline and notice of a lost server."""
 
-    def __init__(self, endpoint: str, timeout_s: float = 10.0) -> None:
+    def __init__(self, endpoint: str, timeout_s: float = 10.0, keys: ClientKeys | None = None) -> None:
         endpoint_host(endpoint)
         self.endpoint = endpoint
         self.timeout_s = timeout_s
+        self.keys = keys
         self._seq = itertools.count(1)
-        self._lost = False
+        self._was_open = False
+        self._lost = ""  # why there is no connection any more
         self._socket: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.DEALER)
         self._socket.setsockopt(zmq.LINGER, 0)
         self._socket.setsockopt(zmq.MAXMSGSIZE, MAX_MESSAGE_BYTES)
         self._socket.setsockopt(zmq.RECONNECT_IVL, 50)
-        self._monitor: zmq.Socket[bytes] = self._socket.get_monitor_socket(zmq.EVENT_DISCONNECTED)
+        if keys is not None:
+            keys.apply(self._socket)
+        self._monitor: zmq.Socket[bytes] = self._socket.get_monitor_socket(_EVENTS)
         self._poller = zmq.Poller()
         self._poller.register(self._socket, zmq.POLLIN)
         self._poller.register(self._monitor, zmq.POLLIN)
@@ -52,7 +68,7 @@ class WireClient:
         if self._socket.closed:
             raise RadioUnavailable(f"{self.endpoint}: this connection was closed")
         if self._lost:
-            raise self._server_ended()
+            raise RadioUnavailable(self._lost)
         seq = next(self._seq)
         self._socket.send_multipart(pack({**header, "seq": seq}, samples), copy=False)
         return seq
@@ -62,7 +78,7 @@ class WireClient:
 
         Raises:
             RadioTimeout: no reply within the timeout.
-            RadioUnavailable: the server ended or refused the connection.
+            RadioUnavailable: the server ended, or refused the connection: it or this client has other keys.
             RadioError: whatever the server reports, as the class it names.
         """
         deadline = time.monotonic() + self.timeout_s
@@ -76,16 +92,38 @@ class WireClient:
                     raise _named_error(header)
                 return header, samples
             if self._monitor in ready:
-                recv_monitor_message(self._monitor)
-                self._lost = True  # whoever answers there next knows nothing of this session
-                raise self._server_ended()
+                self._note(recv_monitor_message(self._monitor)["event"])
             if not ready:
                 raise RadioTimeout(
                     f"{self.endpoint}: no answer within {self.timeout_s:g} s; check that a server runs there"
                 )
 
-    def _server_ended(self) -> RadioUnavailable:
-        return RadioUnavailable(f"{self.endpoint}: the server ended or closed the connection; start it again")
+    def _note(self, event: int) -> None:
+        """Take note of what happened to the connection; RadioUnavailable if that is its end."""
+        if event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
+            self._was_open = True
+            return
+        if self._was_open:
+            reason = "the server ended or closed the connection; start it again"
+        elif event == zmq.EVENT_HANDSHAKE_FAILED_AUTH:
+            reason = (
+                "the server does not know this client's key; copy its client.key into the server's folder of keys and "
+                "start the server again"
+            )
+        # which side hangs up first is chance, and with it whether a cause is known; so no line depends on that
+        elif self.keys is None:
+            reason = (
+                "the server hung up on a client without keys; if it asks for them, give the folder with server.key and "
+                "client.key_secret; else check that it still runs"
+            )
+        else:
+            reason = (
+                "the server hung up on these keys; copy its server.key again, or, if it runs without --keys, connect "
+                "without"
+            )
+        # for good: whoever answers there next knows nothing of this session
+        self._lost = f"{self.endpoint}: {reason}"
+        raise RadioUnavailable(self._lost)
 
     def close(self) -> None:
         """Close the connection; may be called twice."""
@@ -98,9 +136,10 @@ class WireClient:
 class RemoteRadio:
     """One node of a server, as a `Radio`."""
 
-    def __init__(self, endpoint: str, node: str, timeout_s: float = 10.0) -> None:
+    def __init__(self, endpoint: str, node: str, timeout_s: float = 10.0, keys: ClientKeys | None = None) -> None:
         self._name = node
-        self._client = WireClient(endpoint, timeout_s)
+        self._underflows = 0  # told of since the last reception
+        self._client = WireClient(endpoint, timeout_s, keys)
         try:
             reply = self._client.request({"op": "hello", "node": node})
             self._limits = Limits.from_dict(reply.get("limits"))
@@ -123,13 +162,13 @@ class RemoteRadio:
 
     def configure(self, wanted: Settings) -> Settings:
         """Apply settings; returns the realised ones."""
-        reply = self._client.request({"op": "configure", "node": self._name, "settings": wanted.to_dict()})
+        reply = self._request({"op": "configure", "node": self._name, "settings": wanted.to_dict()})
         return Settings.from_dict(reply.get("settings"))
 
     def transmit(self, samples: NDArray[np.complex64]) -> None:
         """Repeat `samples` (num_tx, n); refuses clipping before anything is sent."""
         check_transmit(samples, self._limits, self._name)
-        self._client.request({"op": "transmit", "node": self._name}, samples.astype(np.complex64, copy=False))
+        self._request({"op": "transmit", "node": self._name}, samples.astype(np.complex64, copy=False))
 
     def receive(self, num_samples: int) -> Reception:
         """Exactly `num_samples` contiguous samples of one epoch, fetched in pipelined blocks."""
@@ -140,6 +179,7 @@ class RemoteRadio:
         wanted = iter(sizes)
         pending = deque(self._ask(size) for size in itertools.islice(wanted, CREDITS))
         epoch = start = clip_count = received = 0
+        continuity: Continuity = "reported"
         for size in sizes:
             header, block = self._client.collect(pending.popleft())
             pending.extend(self._ask(ahead) for ahead in itertools.islice(wanted, 1))
@@ -156,18 +196,35 @@ class RemoteRadio:
                 )
             raw[:, received : received + size] = block
             clip_count += _whole(header, "clip_count")
+            self._note_underflows(header)
+            if header.get("continuity", "reported") != "reported":
+                continuity = "unknown"  # a radio that cannot tell of samples that it loses
             received += size
-        return Reception(raw, self._limits.rx_full_scale, epoch, start, clip_count, "reported")
+        underflows, self._underflows = self._underflows, 0
+        return Reception(raw, self._limits.rx_full_scale, epoch, start, clip_count, continuity, underflows)
+
+    def _request(self, header: dict[str, Any], samples: NDArray[Any] | None = None) -> dict[str, Any]:
+        reply = self._client.request(header, samples)
+        self._note_underflows(reply)
+        return reply
+
+    def _note_underflows(self, reply: dict[str, Any]) -> None:
+        """A radio may tell of them with any reply; the next reception hands them on."""
+        if "underflows" in reply:
+            self._underflows += _whole(reply, "underflows")
 
     def _ask(self, num_samples: int) -> int:
         return self._client.send({"op": "receive", "node": self._name, "num_samples": num_samples})
 
     def mute(self) -> None:
         """Stop transmitting."""
-        self._client.request({"op": "mute", "node": self._name})
+        self._request({"op": "mute", "node": self._name})
 
     def close(self) -> None:
-        """Mute and disconnect. A server that is gone has nothing left to mute; one that does not answer raises."""
+        """Mute and disconnect. A server that is gone has nothing left to mute; one that does not answer raises.
+
+        A connection that was lost, or that an interrupt may have spoilt, is made anew for the muting.
+        """
         if self._limits.num_tx == 0:
             self._client.close()
             return
@@ -175,16 +232,26 @@ class RemoteRadio:
             self._client.timeout_s = min(self._client.timeout_s, CLOSING_TIMEOUT_S)
             try:
                 self.mute()
-            except (RadioTimeout, WireError) as exc:
+            except (RadioTimeout, WireError, RadioUnavailable) as exc:
                 # an interrupt may have cut a message in two; a new connection knows nothing of it
                 log.debug("%s: %s; once more", self._name, exc)
                 self._client.close()
-                self._client = WireClient(self._client.endpoint, self._client.timeout_s)
+                if isinstance(exc, RadioUnavailable) and not _is_listening(self._client.endpoint):
+                    return
+                self._client = WireClient(self._client.endpoint, self._client.timeout_s, self._client.keys)
                 self.mute()
         except RadioUnavailable as exc:
             log.debug("%s: %s", self._name, exc)
         finally:
             self._client.close()
+
+
+def _is_listening(endpoint: str) -> bool:
+    """Whether anybody takes connections there: a lost connection need not be a server that ended."""
+    url = urlsplit(endpoint)
+    with contextlib.suppress(OSError), socket.create_connection((url.hostname, url.port), CLOSING_TIMEOUT_S):
+        return True
+    return False
 
 
 def _whole(header: dict[str, Any], key: str) -> int:
@@ -198,4 +265,7 @@ def _named_error(header: dict[str, Any]) -> IsacError:
     kind = getattr(errors, str(header.get("kind")), RadioError)
     if not (isinstance(kind, type) and issubclass(kind, IsacError)):
         kind = RadioError
-    return kind(str(header["error"])[:1000])
+    text = str(header["error"])[:1000]
+    if issubclass(kind, SampleLoss):
+        return kind(text, _whole(header, "num_lost") if "num_lost" in header else 0)
+    return kind(text)

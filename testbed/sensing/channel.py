@@ -113,6 +113,26 @@ def fit_paths(
     )
 
 
+def heard_columns(
+    fit: PathFit, frames: NDArray[np.complex128], sync: Sync
+) -> tuple[NDArray[np.int64], NDArray[np.complex128], NDArray[np.complex128]]:
+    """What of every transmitter that is heard stands still, and the echoes, which may move.
+
+    Returns:
+        Transmitters, shape (L,); the sum of a transmitter's self, direct and clutter paths as they arrive, shape
+        (L, frame_len); the columns of its echoes, shape (any, frame_len).
+    """
+    arrived = time_columns(fit.paths, frames, np.nan_to_num(sync.offset_samples))
+    heard = np.flatnonzero(~np.isnan(sync.offset_samples))
+    still = np.zeros((len(heard), frames.shape[1]), dtype=np.complex128)
+    for row, tx in enumerate(heard):
+        for h, path, column in zip(fit.h, fit.paths, arrived, strict=True):
+            if path.tx == tx and path.kind != "echo":
+                still[row] += h * column
+    echoes = [c for p, c in zip(fit.paths, arrived, strict=True) if p.kind == "echo" and p.tx in heard]
+    return heard, still, np.array(echoes).reshape(-1, frames.shape[1])
+
+
 def path_measurements(fit: PathFit, sync: Sync, receiver: str, names: Sequence[str]) -> tuple[PathMeasurement, ...]:
     """Delay, power gain and phase of every path whose transmitter is on and heard."""
     rows = []

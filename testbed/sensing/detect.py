@@ -10,6 +10,7 @@ from testbed.capture import Capture, NodeCapture
 from testbed.config import StrictModel, validate
 from testbed.errors import CaptureError, ConfigError
 from testbed.measurement import Estimate
+from testbed.sensing.frequency import clocks_told
 from testbed.sensing.glrt import Glrt, glrt
 from testbed.sensing.model import (
     MIN_KAPPA,
@@ -38,6 +39,7 @@ class SensingSetup(StrictModel):
     survey: Survey
     observations: Observations
     waveform: FrameDesign | None = None  # which elements are pilots and which are data; needed where there are users
+    own_clocks: tuple[str, ...] = ()  # users that do not run from the reference clock of the nodes
 
 
 @dataclass(frozen=True)
@@ -101,7 +103,8 @@ def detect(capture: Capture, cell_name: str) -> Detection:
     rate = setup.numerology.sample_rate_hz
     wanted, nuisance = cell_paths(setup.survey, cell, rate), nuisance_paths(setup.survey, cell, rate)
     samples = node.samples[0]
-    sync = synchronise(samples, frames, (*wanted, *nuisance), rx, name=node.name, names=setup.survey.node_names)
+    with clocks_told(samples, frames, setup.numerology, setup.survey.node_names):
+        sync = synchronise(samples, frames, (*wanted, *nuisance), rx, name=node.name, names=setup.survey.node_names)
     y = aligned_observations(samples, sync, frames.shape[1], setup)
     X = columns(wanted, frames, sync.offset_samples, setup)
     D = columns(nuisance, frames, sync.offset_samples, setup)
@@ -206,11 +209,12 @@ def leaking_slopes(
 
 
 def clipping_warnings(node: NodeCapture) -> tuple[str, ...]:
-    """What to say of a receiver that clipped; nothing otherwise."""
+    """What to say of a receiver that clipped, or whose samples were not whole; nothing otherwise."""
     clipped = int(node.chunks["clip_count"].sum())
     if clipped == 0:
-        return ()
+        return node.notes()
     return (
+        *node.notes(),
         f"{node.name}: {clipped} of {node.num_samples} samples clipped; the laws do not hold for them; "
         f"lower rx_gain_db",
     )

@@ -22,9 +22,10 @@ from numpy.typing import NDArray
 
 from testbed.capture import Capture
 from testbed.errors import CaptureError
-from testbed.measurement import Estimate, LinkMeasurement, PathMeasurement, PowerResponse
+from testbed.measurement import ClockMeasurement, Estimate, LinkMeasurement, PathMeasurement, PowerResponse
 from testbed.sensing.channel import fit_paths, path_measurements, unbiased_power, unit_drive
 from testbed.sensing.detect import SensingSetup, clipping_warnings, sensing_setup
+from testbed.sensing.frequency import clock_measurements, clocks_told, corrected, find_clock
 from testbed.sensing.model import Path, SurveyUser, direct_paths, time_columns
 from testbed.sensing.response import power_response
 from testbed.sensing.sync import Sync, synchronise
@@ -51,6 +52,7 @@ class Link:
     error_power: NDArray[np.float64]  # of every frame, over |h|^2 mean|x|^2: EVM squared, shape (num_frames,)
     symbols: NDArray[np.complex64]  # equalised, of the first frames, shape (n,) with n <= SHOWN_SYMBOLS
     symbol_index: NDArray[np.int64]  # that were sent, same shape
+    clocks: tuple[ClockMeasurement, ...]  # of the transmitters
     warnings: tuple[str, ...]
 
 
@@ -85,9 +87,14 @@ def measure_link(capture: Capture, user_name: str, previous: PowerResponse | Non
     node, names, frames = capture.node(user.name), setup.survey.node_names, capture.frame.samples
     serving = names.index(user.node)
     paths = direct_paths(setup.survey, user, setup.numerology.sample_rate_hz)
-    samples = node.samples[0]
+    samples, clock = node.samples[0], None
+    if user.name in setup.own_clocks:
+        carrier_cycles = setup.numerology.carrier_hz / setup.numerology.sample_rate_hz
+        clock = find_clock(samples, frames, serving, carrier_cycles, name=user.name, names=names)
+        samples = corrected(samples, clock)
     # an interferer that cannot be heard disturbs nobody; it is taken to be synchronous with the serving node
-    sync = synchronise(samples, frames, paths, serving, name=user.name, names=names, needed=[serving])
+    with clocks_told(samples, frames, setup.numerology, names):
+        sync = synchronise(samples, frames, paths, serving, name=user.name, names=names, needed=[serving])
     noise_var = None if node.noise_var is None else node.noise_var.value
     fit = fit_paths(samples, frames, paths, sync, noise_var)
     data = ResourceElements(symbols=setup.waveform.data_symbol_idx)
@@ -104,6 +111,16 @@ def measure_link(capture: Capture, user_name: str, previous: PowerResponse | Non
     pilots = _fit_pilots(samples, sync, paths, frames, setup)
     power = capture.frame.power
     measurement, error_power, symbols = _data_errors(samples, sync, columns, power, pilots, serving, user, setup, paths)
+    clocks = clock_measurements(
+        samples,
+        frames,
+        fit,
+        sync,
+        receiver=user.name,
+        names=names,
+        sample_rate_hz=setup.numerology.sample_rate_hz,
+        taken_away=clock,
+    )
     index = np.tile(setup.waveform.data_indices(serving).ravel(), len(symbols) // columns.shape[0] + 1)
     return Link(
         user=user.name,
@@ -116,6 +133,7 @@ def measure_link(capture: Capture, user_name: str, previous: PowerResponse | Non
         error_power=error_power,
         symbols=symbols,
         symbol_index=index[: len(symbols)],
+        clocks=clocks,
         warnings=clipping_warnings(node),
     )
 

@@ -7,9 +7,10 @@ import numpy as np
 
 from testbed.capture import Capture
 from testbed.errors import CaptureError
-from testbed.measurement import Estimate, Measurement, PathMeasurement, PowerResponse
+from testbed.measurement import ClockMeasurement, Estimate, Measurement, PathMeasurement, PowerResponse
 from testbed.sensing.channel import fit_paths, path_measurements
 from testbed.sensing.detect import Detection, SensingSetup, detect, sensing_setup
+from testbed.sensing.frequency import clock_measurements, clock_warnings
 from testbed.sensing.link import Link, measure_link
 from testbed.sensing.model import cell_paths, nuisance_paths
 from testbed.sensing.response import power_response
@@ -28,8 +29,9 @@ class Measured:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """Of detections and links, each once."""
+        """Of detections, links and clocks, each once."""
         said = (*(d.warnings for d in self.detections), *(link.warnings for link in self.links))
+        said = (*said, clock_warnings(self.measurement.clocks))
         return tuple(dict.fromkeys(chain(*said)))
 
 
@@ -56,11 +58,13 @@ def measure(capture: Capture, previous: Measurement | None = None) -> Measured:
         links.append(measure_link(capture, user.name, before))
     sensing: dict[str, PowerResponse] = {}
     paths: list[PathMeasurement] = []
+    clocks: list[ClockMeasurement] = []
     for detection in found:
-        response, heard = _sensing(capture, setup, detection, previous)
+        response, heard, ticks = _sensing(capture, setup, detection, previous)
         sensing[detection.cell] = response
         if detection.node not in {path.rx for path in paths}:  # several cells of one node share their paths
             paths += heard
+            clocks += ticks
     noise = {node.name: node.noise_var for node in capture.nodes if node.noise_var is not None}
     residual = {d.node: d.residual_noise_var for d in found} | {k.user: k.residual_noise_var for k in links}
     measurement = Measurement(
@@ -77,6 +81,7 @@ def measure(capture: Capture, previous: Measurement | None = None) -> Measured:
         sensing=sensing,
         communication={link.user: link.response for link in links},
         links={link.user: link.measurement for link in links},
+        clocks=(*clocks, *(clock for link in links for clock in link.clocks)),
     )
     return Measured(measurement, tuple(found), tuple(links))
 
@@ -105,8 +110,8 @@ def noncentrality(detection: Detection) -> Estimate:
 
 def _sensing(
     capture: Capture, setup: SensingSetup, detection: Detection, previous: Measurement | None
-) -> tuple[PowerResponse, tuple[PathMeasurement, ...]]:
-    """Gains of all paths of a cell's node, and the response of its cell."""
+) -> tuple[PowerResponse, tuple[PathMeasurement, ...], tuple[ClockMeasurement, ...]]:
+    """The response of a cell, gains of all paths of its node, and the clocks the node hears."""
     assert capture.frame is not None, "the caller has looked"
     names, rate = setup.survey.node_names, setup.numerology.sample_rate_hz
     cell = next(c for c in setup.survey.cells if c.name == detection.cell)
@@ -125,4 +130,8 @@ def _sensing(
         names=names,
         previous=previous.sensing.get(detection.cell) if previous else None,
     )
-    return response, path_measurements(fit, detection.sync, detection.node, names)
+    frames = capture.frame.samples
+    clocks = clock_measurements(
+        samples, frames, fit, detection.sync, receiver=detection.node, names=names, sample_rate_hz=rate
+    )
+    return response, path_measurements(fit, detection.sync, detection.node, names), clocks

@@ -42,6 +42,8 @@ def info(path: Annotated[Path, typer.Argument(help="Capture file.")], as_json: J
                 "num_samples": node.num_samples,
                 "clipped": int(node.chunks["clip_count"].sum()),
                 "lost": int(node.chunks["lost_before"].sum()),
+                "attempts": node.attempts,
+                "notices": node.notes(),
                 "model": node.limits.model,
                 **node.settings.to_dict(),
                 "noise_var_mw": None if node.noise_var is None else node.noise_var.model_dump(),
@@ -56,4 +58,7 @@ def info(path: Annotated[Path, typer.Argument(help="Capture file.")], as_json: J
         if key != "nodes":
             print(f"{key}: {json.dumps(value) if isinstance(value, dict) else value}")
     for name, row in described["nodes"].items():
+        notices = row.pop("notices")
         print(f"node {name}: " + ", ".join(f"{k} {v}" for k, v in row.items() if k != "noise_var_mw"))
+        for notice in notices:
+            print(f"  {notice}")

@@ -37,11 +37,15 @@ def main() -> int:
             results[race.name] = run_race(race, args.rounds)
             if not args.json:
                 console.print(table(race, results[race.name], baseline.get(race.name, {})))
+                if race.remark is not None:
+                    console.print(race.remark(results[race.name]), highlight=False)
         report[module] = {
             race: {name: dataclasses.asdict(result) for name, result in row.items()} for race, row in results.items()
         }
         if args.save:
-            ratios = {race: {name: r.ratio for name, r in row.items()} for race, row in results.items()}
+            # contestants that are not installed here keep what was saved elsewhere
+            kept = {r.name: {n: x for n, x in baseline.get(r.name, {}).items() if n in r.contestants} for r in races}
+            ratios = {race: kept[race] | {name: r.ratio for name, r in row.items()} for race, row in results.items()}
             console.print(f"saved {save_baseline(module, ratios).name}")
     if args.json:
         json.dump(report, sys.stdout, indent=2)
@@ -54,10 +58,14 @@ def table(race: Race, results: dict[str, Result], baseline: dict[str, float]) ->
     view = Table(title=race.name, title_justify="left")
     view.add_column("contestant")
     against = f"CPU time / {race.limit}"
-    for heading in (f"{race.unit}/s of CPU", f"{race.unit}/s of wall", against, "baseline", "change"):
+    headings = [f"{race.unit}/s of CPU", f"{race.unit}/s of wall", against, "baseline", "change"]
+    for heading in [*headings, "goal"] if race.goals else headings:
         view.add_column(heading, justify="right")
-    for name, result in results.items():
-        before = baseline.get(name)
+    for name in race.contestants:
+        if name not in results:
+            view.add_row(name, "not installed")
+            continue
+        result, before = results[name], baseline.get(name)
         view.add_row(
             name,
             with_prefix(result.rate),
@@ -65,8 +73,17 @@ def table(race: Race, results: dict[str, Result], baseline: dict[str, float]) ->
             f"{result.ratio:.2f}",
             "-" if before is None else f"{before:.2f}",
             "-" if before is None else f"{100 * (result.ratio / before - 1):+.0f} %",
+            *([verdict(result.ratio, *race.goals[name])] if name in race.goals else []),
         )
     return view
+
+
+def verdict(ratio: float, least: float, largest: float) -> str:
+    """What was wanted of a ratio, and whether it is so."""
+    wanted = (
+        f">= {least:g}" if largest == float("inf") else f"<= {largest:g}" if least == 0 else f"{least:g}..{largest:g}"
+    )
+    return f"{wanted}: {'met' if least <= ratio <= largest else 'missed'}"
 
 
 def with_prefix(rate: float) -> str:

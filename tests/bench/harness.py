@@ -9,8 +9,8 @@ import importlib
 import json
 import pkgutil
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
 
@@ -21,25 +21,40 @@ MIN_SAMPLE_S = 0.02  # a contestant is repeated until one sample lasts this long
 
 
 @dataclass(frozen=True)
+class Spent:
+    """What a call used up in another process; a contestant returns it, and it counts in place of what was used here.
+
+    For one call's units of work: who did ten times as much divides by ten.
+    """
+
+    cpu_s: float
+    wall_s: float
+
+
+@dataclass(frozen=True)
 class Race:
     """Ways to compute the same thing."""
 
     name: str
     limit: str  # the contestant to compare with: what the others could reach at best
-    contestants: dict[str, Callable[[], object]]
+    contestants: Mapping[str, Callable[[], object] | None]  # None: what it needs is not installed here
     unit_count: float  # units of work done by one call
     unit: str  # what a unit is, for the rate: "FFT", "sample", "trial"
+    goals: Mapping[str, tuple[float, float]] = field(default_factory=dict)  # least and largest ratio that is wanted
+    remark: Callable[[Mapping[str, "Result"]], str] | None = None  # shown below the table
 
     def __post_init__(self) -> None:
-        if self.limit not in self.contestants:
+        if self.contestants.get(self.limit) is None:
             raise ValueError(f"{self.name}: limit '{self.limit}' is not among {sorted(self.contestants)}")
+        if unknown := set(self.goals) - set(self.contestants):
+            raise ValueError(f"{self.name}: goals of {sorted(unknown)}, who are not among {sorted(self.contestants)}")
 
 
 @dataclass(frozen=True)
 class Result:
     """Medians over the rounds, for one contestant of one race."""
 
-    cpu_s: float  # CPU time of this process per call, all threads
+    cpu_s: float  # CPU time per call, all threads, of this process or of the one that `Spent` tells of
     wall_s: float  # wall time per call
     rate: float  # units per second of CPU time
     wall_rate: float  # units per second of wall time
@@ -49,16 +64,17 @@ class Result:
 def run_race(race: Race, num_rounds: int) -> dict[str, Result]:
     """Warm up, then let every contestant run once per round; who begins changes from round to round.
 
-    Only CPU time of this process counts: a contestant that works in a child process has to be judged by wall time.
+    CPU time is that of this process, unless the contestant returns `Spent`. One that is not installed is left out.
     """
-    repeats = {name: _calibrate(call) for name, call in race.contestants.items()}  # also the warm-up
-    names = list(race.contestants)
+    calls = {name: call for name, call in race.contestants.items() if call is not None}
+    repeats = {name: _calibrate(call) for name, call in calls.items()}  # also the warm-up
+    names = list(calls)
     cpu: dict[str, list[float]] = {name: [] for name in names}
     wall: dict[str, list[float]] = {name: [] for name in names}
     for round_idx in range(num_rounds):
         first = round_idx % len(names)
         for name in names[first:] + names[:first]:
-            cpu_s, wall_s = _sample(race.contestants[name], repeats[name])
+            cpu_s, wall_s = _sample(calls[name], repeats[name])
             cpu[name].append(cpu_s)
             wall[name].append(wall_s)
     results = {}
@@ -108,14 +124,20 @@ def load_baseline(module: str, folder: Path = BASELINES) -> dict[str, dict[str, 
 
 def _calibrate(call: Callable[[], object]) -> int:
     call()  # caches, plans, imports
-    _, wall_s = _sample(call, 1)
-    return max(1, round(MIN_SAMPLE_S / max(wall_s, 1e-9)))
+    began = time.perf_counter()
+    call()
+    return max(1, round(MIN_SAMPLE_S / max(time.perf_counter() - began, 1e-9)))
 
 
 def _sample(call: Callable[[], object], repeats: int) -> tuple[float, float]:
+    elsewhere: list[Spent] = []
     cpu_began, wall_began = time.process_time(), time.perf_counter()
     for _ in range(repeats):
-        call()
+        result = call()
+        if isinstance(result, Spent):
+            elsewhere.append(result)
     cpu_s, wall_s = time.process_time() - cpu_began, time.perf_counter() - wall_began
+    if elsewhere:
+        cpu_s, wall_s = sum(spent.cpu_s for spent in elsewhere), sum(spent.wall_s for spent in elsewhere)
     # A contestant that only waits uses no CPU time; the timer's step keeps the ratio finite.
-    return max(cpu_s, 1e-9) / repeats, wall_s / repeats
+    return max(cpu_s, 1e-9) / repeats, max(wall_s, 1e-9) / repeats

@@ -1,9 +1,16 @@
 """The benchmark harness, on a clock that the contestants themselves move."""
 
+import io
+import subprocess
+import sys
+
 import pytest
+from rich.console import Console
 
 from tests.bench import harness
-from tests.bench.harness import Race
+from tests.bench.__main__ import table, verdict
+from tests.bench.elsewhere import process_cpu_s
+from tests.bench.harness import Race, Spent
 
 
 class Clock:
@@ -61,6 +68,62 @@ def test_a_short_call_is_repeated_until_the_sample_is_long_enough(clock):
     results = harness.run_race(Race("short", "short", calls, 1, "call"), num_rounds=5)
     assert len(clock.order) == pytest.approx(2 + 5 * 100, abs=5)
     assert results["short"].cpu_s == pytest.approx(harness.MIN_SAMPLE_S / 100)
+
+
+def test_what_was_spent_in_another_process_counts_in_place_of_what_was_used_here(clock):
+    def elsewhere():
+        clock.now_s += 0.7  # of waiting for the other process, in this one
+        return Spent(cpu_s=0.2, wall_s=0.5)
+
+    calls = {"bare": clock.work("bare", 0.1), "elsewhere": elsewhere}
+    results = harness.run_race(Race("a race", "bare", calls, 60, "trial"), num_rounds=5)
+
+    assert results["elsewhere"].cpu_s == pytest.approx(0.2)
+    assert results["elsewhere"].wall_s == pytest.approx(0.5)
+    assert results["elsewhere"].ratio == pytest.approx(2.0)
+
+
+def test_a_call_that_tells_of_little_work_elsewhere_is_not_repeated_for_it(clock):
+    # it waits 0.1 s for a cost of 1 us per unit; repeating it until 20 ms of told time had passed would take hours
+    def elsewhere():
+        clock.order.append("elsewhere")
+        clock.now_s += 0.1
+        return Spent(cpu_s=1e-6, wall_s=1e-6)
+
+    harness.run_race(Race("a race", "elsewhere", {"elsewhere": elsewhere}, 1, "call"), num_rounds=5)
+
+    assert len(clock.order) == 2 + 5
+
+
+def test_the_clock_of_another_process_is_its_cpu_time():
+    command = "import time\nwhile time.process_time() < 0.3: pass\nprint(flush=True); input()"
+    with subprocess.Popen([sys.executable, "-c", command], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
+        child.stdout.readline()
+        used_s = process_cpu_s(child.pid)
+        child.communicate(b"\n")
+
+    assert 0.3 <= used_s < 0.35
+
+
+def test_a_contestant_that_is_not_installed_is_shown_and_left_out(clock):
+    race = Race("a race", "bare", {"bare": clock.work("bare", 0.1), "absent": None}, 60, "trial")
+
+    results = harness.run_race(race, num_rounds=5)
+
+    assert set(results) == {"bare"}
+    shown = io.StringIO()
+    Console(file=shown, width=120).print(table(race, results, {}))
+    assert "not installed" in shown.getvalue()
+    with pytest.raises(ValueError, match="limit 'absent'"):
+        Race("a race", "absent", {"absent": None}, 60, "trial")
+
+
+def test_a_goal_is_a_range_of_ratios():
+    assert verdict(3.1, 3, float("inf")) == ">= 3: met"
+    assert verdict(2.6, 0, 2.5) == "<= 2.5: missed"
+    assert verdict(0.9, 0.7, 1.3) == "0.7..1.3: met"
+    with pytest.raises(ValueError, match="goals of \\['fast'\\]"):
+        Race("a race", "slow", {"slow": list}, 1, "call", goals={"fast": (0, 1)})
 
 
 def test_a_saved_baseline_is_read_back_in_three_digits(tmp_path):

@@ -17,10 +17,13 @@ from testbed.capture import (
     Capture,
     CaptureWriter,
     NodeCapture,
+    Notice,
     check,
     load,
     save,
+    truncate,
 )
+from testbed.capture.layout import NOTICE_TABLE
 from testbed.device import Reception
 from testbed.errors import CaptureError
 from testbed.measurement import Estimate
@@ -156,7 +159,8 @@ def test_layout_has_the_documented_names(stored):
         assert set(file["frame"]) == {"samples", "pilot_power", "data_power"}
         assert list(file["nodes"]) == ["bs1", "bs2", "bs3"]
         for group in file["nodes"].values():
-            assert set(group) == {"iq", "chunks", "captures", "attempts"}
+            assert set(group) == {"iq", "chunks", "captures", "attempts", "notices"}
+            assert group["notices"].dtype.names == ("attempt", "kind", "sample_start", "sample_count", "node")
             assert group["attempts"].dtype == "<u4"
             assert group["attempts"][()].tolist() == [1]
             assert set(group.attrs) >= {"isac:settings", "isac:limits", "isac:noise_var", "isac:full_scale"}
@@ -452,11 +456,34 @@ def test_a_restart_before_anything_was_written_counts_as_well(capture, tmp_path)
     assert load(tmp_path / "c.h5").node("bs1").attempts == 2
 
 
+def test_what_was_noticed_stays_in_the_file_with_the_attempt_it_happened_in(capture, tmp_path):
+    rng = np.random.default_rng(4)
+    with CaptureWriter(tmp_path / "c.h5", empty(capture)) as writer:
+        writer.write("bs1", reception(rng, 1000))
+        writer.notice("bs1", Notice("lost", 1000, 13))
+        writer.restart("bs1")
+        writer.notice("bs1", Notice("gap", 640, 1280, "bs2"))
+        writer.write("bs1", reception(rng, 1000))
+
+    after = load(tmp_path / "c.h5")
+    assert after.node("bs1").notices == (Notice("lost", 1000, 13), Notice("gap", 640, 1280, "bs2", 2))
+    assert after.node("bs1").notes() == (
+        "bs1: 13 samples lost near sample 1000, as the radio reported; received again",
+        "bs1: bs2 fell silent near sample 640, in 1280 samples; kept",
+    )
+    assert check(tmp_path / "c.h5") == []
+    # saved again, and cut short, it still says so
+    save(tmp_path / "again.h5", after)
+    truncate(tmp_path / "again.h5", after, 640)
+    assert load(tmp_path / "again.h5").node("bs1").notices == after.node("bs1").notices
+
+
 def test_a_file_from_before_attempts_were_counted_is_of_one(stored):
     with h5py.File(stored, "r+") as file:
-        del file["nodes/bs1/attempts"]
+        del file["nodes/bs1/attempts"], file["nodes/bs1/notices"]
 
     assert load(stored).node("bs1").attempts == 1
+    assert load(stored).node("bs1").notices == ()
     assert check(stored) == []
 
 
@@ -578,6 +605,10 @@ DAMAGES = {
     "names in one text": _attribute("/", "isac:tx_names", b'"bs1"'),
     "attempts in a table": _replace("nodes/bs1/attempts", np.ones(2, np.uint32)),
     "attempts as text": _replace("nodes/bs1/attempts", np.array([b"one"])),
+    "notices of other columns": _replace("nodes/bs1/notices", np.arange(3)),
+    "a notice of another kind": _replace("nodes/bs1/notices", np.array([(1, b"storm", 0, 0, b"")], NOTICE_TABLE)),
+    "a notice that is no text": _replace("nodes/bs1/notices", np.array([(1, b"\xff", 0, 0, b"")], NOTICE_TABLE)),
+    "a single notice": _replace("nodes/bs1/notices", np.array((1, b"lost", 0, 0, b""), NOTICE_TABLE)),
     "absurd loss record": _absurd_table,
     "absurd document": _absurd_document,
     "70 nodes": _many_nodes,

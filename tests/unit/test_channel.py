@@ -1,14 +1,18 @@
 """From a scene to samples: path gains, the channel kernel, the converter, and the world that joins them."""
 
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sim.channel import convert, path_tables, render
-from sim.noise import MAX_EPOCH
+from sim import channel, compiled
+from sim.channel import arrivals, convert, loop_planes, render
+from sim.fading import PathFading
+from sim.interpolator import LOOP, STREAM, split_delay
+from sim.noise import MAX_EPOCH, Purpose, unit_noise
 from sim.propagation import ScenePath, scene_paths
 from sim.scene import Scene
 from sim.world import World
@@ -17,6 +21,7 @@ from testbed.device import Settings
 from testbed.errors import RadioError, SettingOutOfRange
 from testbed.radio.gains import realise
 from testbed.units import db, undb
+from testbed.waveform.shift import cyclic_shift
 from tests.scenes import comp_experiment, comp_scene
 
 CARRIER_HZ, RATE_HZ = 3.5e9, 20e6
@@ -157,10 +162,11 @@ def by_definition(buffers, paths, offsets, at):
     return total
 
 
-def rendered(tables, first, count):
-    out = np.zeros(count, dtype=np.complex64)
-    render(tables, first, out)
-    return out
+def rendered(sources, first, count, num_rx=1):
+    rails = np.zeros((num_rx, 2, count), dtype=np.float32)
+    render(sources, first, rails)
+    samples = rails[:, 0] + 1j * rails[:, 1]
+    return samples[0] if num_rx == 1 else samples
 
 
 @pytest.mark.parametrize("first", [0, 123, 10**9, (1 << 40) - 300])
@@ -168,7 +174,7 @@ def test_static_paths_are_the_definition_to_single_precision(first):
     buffers, paths = synthetic(np.random.default_rng(1))
     offsets = [3.27, 118.64, 401.93]
 
-    out = rendered(path_tables(paths, buffers, offsets, RATE_HZ), first, 300)
+    out = rendered(arrivals(paths, buffers, offsets, RATE_HZ), first, 300)
 
     expected = by_definition(buffers, paths, offsets, range(first, first + 300))
     assert 20 * np.log10(np.linalg.norm(out - expected) / np.linalg.norm(expected)) < -120
@@ -178,7 +184,7 @@ def test_static_paths_are_the_definition_to_single_precision(first):
 def test_doppler_phase_is_exact_at_any_sample(doppler_hz):
     # at sample 1e9 (50 s) the phase has made up to 5e8 turns; float32 would know it to 30 turns
     buffers, paths = synthetic(np.random.default_rng(2), num_paths=3, doppler_hz=doppler_hz)
-    tables = path_tables(paths, buffers, [0.0] * 3, RATE_HZ)
+    tables = arrivals(paths, buffers, [0.0] * 3, RATE_HZ)
 
     for first in (0, 10**9, 10**9 + 12_345):
         expected = by_definition(buffers, paths, [0.0] * 3, range(first, first + 20))
@@ -188,17 +194,26 @@ def test_doppler_phase_is_exact_at_any_sample(doppler_hz):
 def test_a_turn_of_the_accumulator_is_the_nearest_2_to_the_minus_64():
     buffers, paths = synthetic(np.random.default_rng(2), num_paths=1, doppler_hz=-233.5)
 
-    (table,) = path_tables(paths, buffers, [0.0] * 3, RATE_HZ)
+    (table,) = arrivals(paths, buffers, [0.0] * 3, RATE_HZ)
 
     exact = Fraction(-233.5) / Fraction(RATE_HZ) * 2**64 % 2**64
     # a double knows 233.5 / 20e6 to 2^-53 of its value: 2^-70 of a turn
     assert abs(table.phase_step - exact) <= 1
 
 
-@given(st.lists(st.integers(1, 900), min_size=1, max_size=8), st.integers(0, 10**10), st.sampled_from([0.0, 233.5]))
-def test_any_cut_renders_the_same_samples(sizes, first, doppler_hz):
+@given(
+    st.lists(st.integers(1, 900), min_size=1, max_size=8),
+    st.integers(0, 10**10),
+    st.sampled_from([0.0, 233.5]),
+    st.sampled_from([0.0, 2e-6]),
+    st.sampled_from([0, 180]),
+)
+@settings(deadline=None)
+def test_any_cut_renders_the_same_samples(sizes, first, doppler_hz, drift, block_samples):
     buffers, paths = synthetic(np.random.default_rng(3), doppler_hz=doppler_hz)
-    tables = path_tables(paths, buffers, [0.5, 1.5, 2.5], RATE_HZ)
+    fading = PathFading(5, 3, Purpose.FADING_ECHO, 0.0, block_samples, False, 7) if block_samples else None
+    paths = [replace(path, drift=drift, fading=fading) for path in paths]
+    tables = arrivals(paths, buffers, [0.5, 1.5, 2.5], RATE_HZ)
 
     starts = np.cumsum([0, *sizes[:-1]]).tolist()
     parts = [rendered(tables, first + start, size) for start, size in zip(starts, sizes, strict=True)]
@@ -208,11 +223,11 @@ def test_any_cut_renders_the_same_samples(sizes, first, doppler_hz):
 
 def test_static_paths_share_a_table_and_moving_ones_have_their_own():
     buffers, paths = synthetic(np.random.default_rng(4))
-    still = path_tables(paths, buffers, [0.0] * 3, RATE_HZ)
+    still = arrivals(paths, buffers, [0.0] * 3, RATE_HZ)
     _, moving = synthetic(np.random.default_rng(4), doppler_hz=10.0)
-    mixed = path_tables([*paths, moving[0]], buffers, [0.0] * 3, RATE_HZ)
+    mixed = arrivals([*paths, moving[0]], buffers, [0.0] * 3, RATE_HZ)
 
-    assert sorted(table.period.size for table in still) == [320, 640]
+    assert sorted(source.tables.shape for source in still) == [(1, 2, 320), (1, 2, 640)]
     assert len(mixed) == 3
 
 
@@ -220,20 +235,160 @@ def test_a_muted_node_is_not_heard():
     buffers, paths = synthetic(np.random.default_rng(5))
     from_two = [path for path in paths if path.tx != 1]
 
-    out = rendered(path_tables(paths, [buffers[0], None, buffers[2]], [0.0] * 3, RATE_HZ), 0, 640)
+    out = rendered(arrivals(paths, [buffers[0], None, buffers[2]], [0.0] * 3, RATE_HZ), 0, 640)
 
-    np.testing.assert_array_equal(out, rendered(path_tables(from_two, buffers, [0.0] * 3, RATE_HZ), 0, 640))
-    assert path_tables(paths, [None] * 3, [0.0] * 3, RATE_HZ) == ()
+    np.testing.assert_array_equal(out, rendered(arrivals(from_two, buffers, [0.0] * 3, RATE_HZ), 0, 640))
+    assert arrivals(paths, [None] * 3, [0.0] * 3, RATE_HZ) == ()
+
+
+@pytest.fixture
+def plain(monkeypatch):
+    """Without compiled kernels."""
+    monkeypatch.setattr(channel, "kernels", lambda: None)
+
+
+def drifting(rng, drift=3e-7, doppler_hz=1234.5):
+    buffers, paths = synthetic(rng, num_paths=5, doppler_hz=doppler_hz)
+    return buffers, [replace(path, drift=drift) for path in paths]
+
+
+def as_codes(samples):
+    return np.rint(2048 * np.stack([samples.real, samples.imag]) / np.abs(samples).max())
+
+
+@pytest.mark.parametrize("first", [0, 511, 10**9 + 77])
+@pytest.mark.parametrize("block_samples", [0, 180, 700])
+def test_plain_numpy_is_within_one_lsb_of_the_compiled_kernels(first, block_samples, monkeypatch):
+    assert compiled.kernels() is not None
+    buffers, still = synthetic(np.random.default_rng(6), doppler_hz=-77.7)
+    _, moving = drifting(np.random.default_rng(7))
+    fading = PathFading(5, 3, Purpose.FADING_ECHO, 2.0, block_samples, True, 0) if block_samples else None
+    paths = [replace(p, fading=fading, response=(1.0, 1j)) for p in (*still, *moving)]
+    sources = arrivals(paths, buffers, [0.3, 1.7, 2.9], RATE_HZ)
+
+    fast = rendered(sources, first, 3000, num_rx=2)
+    monkeypatch.setattr(channel, "kernels", lambda: None)
+    slow = rendered(sources, first, 3000, num_rx=2)
+
+    assert np.abs(as_codes(fast) - as_codes(slow)).max() <= 1
+    assert np.mean(as_codes(fast) != as_codes(slow)) < 1e-2
+
+
+def test_plain_numpy_converts_to_the_same_codes(plain):
+    noise = unit_noise(3, 0, 0, 100_000)
+
+    codes, clip_count = convert(rails_of(noise), 1.7, 2048)
+
+    fast = np.empty((100_000, 2), dtype=np.int16)
+    clipped = compiled.kernels().to_codes(
+        rails_of(noise), np.float32(2048 / 1.7), np.float32(2047), fast.view(np.int32)[:, 0]
+    )
+    np.testing.assert_array_equal(codes, fast)
+    assert clip_count == clipped > 100
+
+
+# Delay filters
+
+
+@pytest.mark.parametrize(
+    ("design", "edge", "error_dbc"), [(STREAM, 0.4, -74.5), (LOOP, 0.5, -98.0)], ids=["stream", "loop"]
+)
+def test_a_delay_filter_is_right_over_its_band(design, edge, error_dbc):
+    f = np.linspace(-edge, edge, 4001)  # cycles per sample of the stream
+    worst = 0.0
+    for delay in np.random.default_rng(1).uniform(0, 40, 500):
+        whole, taps = split_delay(np.array(delay), design)
+        lags = (whole + np.arange(design.num_taps) - (design.num_taps // 2 - 1)) / design.oversampling
+        response = np.exp(-2j * np.pi * np.outer(f, lags)) @ taps.astype(float)
+        worst = max(worst, np.abs(response - np.exp(-2j * np.pi * f * delay)).max())
+
+    assert 20 * np.log10(worst) < error_dbc
+
+
+def test_a_repeated_buffer_is_oversampled_exactly():
+    rng = np.random.default_rng(3)
+    for size in (7, 64, 640):
+        buffer = rng.standard_normal(size) + 1j * rng.standard_normal(size)
+        planes = loop_planes(buffer)
+
+        assert planes.shape == (2, 2, size + 512)
+        half = planes[0] + 1j * planes[1]
+        np.testing.assert_allclose(half[0, :size], buffer, atol=1e-6)
+        np.testing.assert_allclose(half[1, :size], cyclic_shift(buffer, -0.5), atol=1e-6)
+        np.testing.assert_array_equal(half[:, size:], half[:, np.arange(size, size + 512) % size])
+
+
+def test_paths_with_drifting_clocks_are_the_definition_to_minus_90_decibels():
+    # a delay that grows by 1e-9 per sample stands still over 3000 samples; here only the filter is on trial
+    buffers, paths = drifting(np.random.default_rng(8), drift=1e-13)
+
+    out = rendered(arrivals(paths, buffers, [0.3, 100.7, 2.9], RATE_HZ), 1000, 600)
+
+    expected = by_definition(buffers, paths, [0.3, 100.7, 2.9], range(1000, 1600))
+    assert 20 * np.log10(np.linalg.norm(out - expected) / np.linalg.norm(expected)) < -90
+
+
+@pytest.mark.parametrize("ppm", [-20.0, 3.0])
+def test_a_drifting_delay_is_that_of_the_clocks_at_every_sample(ppm):
+    # sample n is taken at delay tau - ppm 1e-6 n: a tone of f cycles per sample turns by f (n - tau + ppm 1e-6 n)
+    n = np.arange(200_000, 204_000)
+    tone = np.exp(2j * np.pi * 100 / 640 * np.arange(640))
+    path = ScenePath(0, 0, "direct", None, 1.0, 12.3, 0.0, drift=-ppm * 1e-6)
+
+    out = rendered(arrivals([path], [tone], [0.0], RATE_HZ), int(n[0]), n.size)
+
+    expected = np.exp(2j * np.pi * 100 / 640 * (n * (1 + ppm * 1e-6) - 12.3))
+    # constant within a block: half a block's drift, 256 * 20e-6 samples, turns the tone by 5e-3 rad at most
+    assert np.abs(out - expected).max() < 2 * np.pi * 100 / 640 * 256 * abs(ppm) * 1e-6 + 1e-4
+
+
+# Moving targets
+
+
+def test_a_moving_target_is_where_it_should_be_at_any_time():
+    velocity = (31.0, -17.0)
+    scene = moved(velocity_mps=velocity)
+    (path,) = [p for p in paths_to(1, scene) if (p.kind, p.tx, p.via) == ("echo", 2, "t1")]
+    tone = np.exp(2j * np.pi * 37 / 640 * np.arange(640))
+    sources = arrivals([path], [None, None, tone], [0.0] * 3, RATE_HZ, CARRIER_HZ)
+
+    for first in (0, 10**7 + 5, 10**9):  # up to 50 s: 1.5 km
+        out = rendered(sources, first, 2000)
+
+        t = (first + np.arange(2000)) / RATE_HZ
+        place = np.array([33.0, 82.0]) + t[:, None] * np.array(velocity)
+        legs = [np.linalg.norm(place - np.array(scene.nodes[k].position_m), axis=1) for k in (2, 1)]
+        length = legs[0] + legs[1]
+        power = undb(12.0) * WAVELENGTH_M**2 * 10.0 / ((4 * np.pi) ** 3 * legs[0] ** 2 * legs[1] ** 2)
+        turns = (37 / 640 * RATE_HZ * (t - length / 299_792_458) - length / WAVELENGTH_M) % 1.0
+        expected = np.sqrt(power) * np.exp(2j * np.pi * turns)
+        # a block's constant delay: 35 m/s * 2 * 256 samples / c = 6e-5 samples, 2e-5 rad at this tone
+        assert np.abs(out - expected).max() < 1e-4 * np.abs(expected).max()
+
+
+def test_the_phase_of_a_moving_target_does_not_jump_between_blocks():
+    scene = moved(velocity_mps=(300.0, 0.0))
+    path = only(paths_to(0, scene), "echo", 0, "t1")
+    out = rendered(arrivals([path], [np.ones(640), None, None], [0.0] * 3, RATE_HZ, CARRIER_HZ), 0, 4096)
+
+    second = np.diff(np.unwrap(np.angle(out)), n=2)
+
+    assert np.abs(second).max() < 2e-6
 
 
 # Converter
+
+
+def rails_of(samples):
+    samples = np.asarray(samples, dtype=np.complex64)
+    return np.stack([samples.real, samples.imag])
 
 
 def test_conversion_rounds_to_the_nearest_code():
     # full scale 2.0 at code 2048: 1 LSB = 1/1024
     analogue = np.array([0.4, 0.6 - 0.4j, -0.6 + 100.2j, 1.4, 3 - 3j], dtype=np.complex64) / 1024
 
-    codes, clip_count = convert(analogue, 2.0, 2048)
+    codes, clip_count = convert(rails_of(analogue), 2.0, 2048)
 
     assert codes.tolist() == [[0, 0], [1, 0], [-1, 100], [1, 0], [3, -3]]
     assert codes.dtype == np.int16
@@ -245,7 +400,7 @@ def test_a_code_is_within_half_an_lsb_or_at_full_scale(values, bits):
     full_scale = 1 << (bits - 1)
     analogue = np.array(values, dtype=np.complex64)
 
-    codes, clip_count = convert(analogue.copy(), 1.5, full_scale)
+    codes, clip_count = convert(rails_of(analogue), 1.5, full_scale)
 
     wanted = np.stack([analogue.real, analogue.imag], axis=1).astype(np.float64) / 1.5 * full_scale
     largest = full_scale - 1
@@ -258,7 +413,7 @@ def test_a_code_is_within_half_an_lsb_or_at_full_scale(values, bits):
 def test_saturation_keeps_the_sign_and_counts_samples_not_rails():
     analogue = np.array([5 + 5j, -5 + 0j, 0 - 5j, 0.1 + 0.1j, 1e30 - 1e30j], dtype=np.complex64)
 
-    codes, clip_count = convert(analogue, 1.0, 2048)
+    codes, clip_count = convert(rails_of(analogue), 1.0, 2048)
 
     assert codes.tolist() == [[2047, 2047], [-2047, 0], [0, -2047], [205, 205], [2047, -2047]]
     assert clip_count == 4

@@ -1,5 +1,6 @@
 """Experiment and scene files: every fault is one line with the dotted key; presets and scenes load."""
 
+import json
 import tomllib
 
 import pytest
@@ -108,6 +109,10 @@ FAULTS = [
     ("allocation.method", "magic", "allocation.method: found 'magic'; must be 'ppa', 'newton', 'global', 'equal' or"),
     ("loop.num_rounds", 0, "loop.num_rounds: found 0; must be greater than or equal to 1"),
     ("capture.keep_frames", -1, "capture.keep_frames: found -1; must be"),
+    ("acquisition.on_loss", "keep", "acquisition.on_loss: found 'keep'; must be 'retry' or 'stop'"),
+    ("acquisition.on_damage", "ignore", "acquisition.on_damage: found 'ignore'; must be 'retry', 'stop' or 'keep'"),
+    ("acquisition.max_attempts", 0, "acquisition.max_attempts: found 0; must be greater than or equal to 1"),
+    ("acquisition.timeout_s", 0, "acquisition.timeout_s: found 0; must be greater than 0"),
     ("waveform.num_pilot_symbols", 0, "waveform.num_pilot_symbols: found 0; users take their channel from pilots"),
     ("cells.1.node", "bs7", "cells[1].node: 'bs7' is no node; nodes are bs1, bs2, bs3"),
     ("cells.1.name", "t1", "cells[1].name: 't1' stands twice; names must differ"),
@@ -115,6 +120,9 @@ FAULTS = [
     ("cells.0.position_m", [1.0, 2.0, 3.0], "position_m: some have 2 coordinates, some 3"),
     ("emulator", GONE, "nodes: radio = 'emulator' needs an [emulator] table that names a scene"),
     ("nodes.1.radio", "pluto", "nodes[1].radio: found 'pluto'; must be 'emulator' or tcp://HOST:PORT"),
+    ("nodes.1.keys", "keys", "nodes[1].keys: only a radio at tcp://HOST:PORT has keys; remove the line"),
+    ("users.0.keys", "", "users[0].keys: found ''; must"),
+    ("users.0.keys", 7, "users[0].keys: found 7; must be a valid string"),
     ("shared_reference", False, "shared_reference: false is not supported"),
 ]
 
@@ -304,6 +312,38 @@ def test_an_experiment_file_is_found_with_and_without_its_suffix(tmp_path, monke
 
     assert load_experiment("e.toml") == load_experiment("plain") == comp_experiment()
     assert experiment_path("comp").is_file()
+
+
+def served(**row):
+    """The comp experiment on a server that is already there."""
+    data = comp_text()
+    del data["emulator"]
+    rows = {"radio": "tcp://10.0.0.2:5555", **row}
+    return data | {table: [old | rows for old in data[table]] for table in ("nodes", "users")}
+
+
+def test_a_folder_of_keys_is_relative_to_the_experiment_file(tmp_path, monkeypatch):
+    experiment = write(tmp_path / "lab" / "e.toml", served(keys="my/keys"))
+    monkeypatch.chdir(tmp_path)
+
+    for name in ("lab/e.toml", str(experiment)):
+        assert {row.keys for row in load_experiment(name).receivers} == {str(tmp_path / "lab" / "my" / "keys")}
+
+
+def test_an_absolute_folder_of_keys_stays_and_need_not_be_there_to_read_an_experiment(tmp_path):
+    experiment = write(tmp_path / "lab" / "e.toml", served(keys="/nowhere/keys"))
+
+    assert load_experiment(str(experiment)).nodes[0].keys == "/nowhere/keys"
+
+
+def test_keys_are_no_part_of_what_is_recorded_of_an_experiment(tmp_path):
+    without = validate(served(), Experiment, "x")
+    with_keys = validate(served(keys="/nowhere/keys"), Experiment, "x")
+
+    assert with_keys != without
+    assert with_keys.sha256 == without.sha256
+    assert "keys" not in json.dumps(with_keys.resolved())
+    assert validate(with_keys.resolved(), Experiment, "x") == without
 
 
 # Resolved experiments

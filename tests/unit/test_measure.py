@@ -179,7 +179,7 @@ def repeated_sensing() -> list[tuple[PowerResponse, tuple[PathMeasurement, ...]]
     found = []
     for seed in range(150):
         taken = capture_comp(power_dbm=-5.0, num_frames=60, listening=("bs2",), scene=comp_scene(seed=3000 + seed))
-        found.append(_sensing(taken, sensing_setup(taken), detect(taken, "t2"), None))
+        found.append(_sensing(taken, sensing_setup(taken), detect(taken, "t2"), None)[:2])
     return found
 
 

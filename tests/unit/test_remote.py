@@ -162,6 +162,66 @@ def test_the_servers_errors_come_back_as_their_class_or_as_radio_error(kind: str
     assert caught.type is expected
 
 
+@pytest.mark.parametrize(("more", "lost"), [({"num_lost": 13}, 13), ({}, 0)])
+def test_a_loss_that_the_server_reports_keeps_its_number(more: dict[str, int], lost: int) -> None:
+    def answer(header: dict[str, Any]) -> list[Any]:
+        return pack({"seq": header["seq"], "error": "bs1: overflow", "kind": "SampleLoss", **more})
+
+    with radio_on(answer) as radio, pytest.raises(SampleLoss, match="bs1: overflow") as caught:
+        radio.receive(10)
+    assert caught.value.num_lost == lost
+
+
+def test_one_block_of_unknown_continuity_makes_that_of_the_reception_unknown() -> None:
+    def answer(header: dict[str, Any]) -> list[Any] | None:
+        if header["op"] != "receive":
+            return pack({"seq": header["seq"]})
+        last = header["num_samples"] == 1
+        return block(header, start=BLOCK_SAMPLES if last else 0, continuity="unknown" if last else "reported")
+
+    with radio_on(answer) as radio:
+        assert radio.receive(BLOCK_SAMPLES + 1).continuity == "unknown"
+        assert radio.receive(BLOCK_SAMPLES).continuity == "reported"
+
+
+def test_underflows_told_of_with_any_reply_come_with_the_next_reception_once() -> None:
+    def answer(header: dict[str, Any]) -> list[Any] | None:
+        if header["op"] == "receive":
+            return block(header, start=0, underflows=1 if header["num_samples"] == 5 else 0)
+        return pack({"seq": header["seq"], "underflows": 2})
+
+    with radio_on(answer) as radio:
+        radio.transmit(np.zeros((1, 8), np.complex64))
+        assert radio.receive(5).num_underflows == 3
+        assert radio.receive(6).num_underflows == 0
+
+
+def test_a_radio_whose_connection_was_lost_is_muted_over_a_new_one() -> None:
+    muted = []
+
+    def answer(header: dict[str, Any]) -> list[Any] | None:
+        if header["op"] == "mute":
+            muted.append(header["node"])
+        return pack({"seq": header["seq"]})
+
+    with server(answer) as endpoint:
+        radio = RemoteRadio(endpoint, "bs1", 2.0)
+        radio._client._lost = f"{endpoint}: cut"
+        with pytest.raises(RadioUnavailable, match="cut"):
+            radio.mute()
+        radio.close()
+        radio.close()
+    assert muted[0] == "bs1"
+
+
+def test_a_radio_whose_server_is_gone_is_closed_at_once() -> None:
+    with server(lambda header: None) as endpoint:
+        radio = RemoteRadio(endpoint, "bs1", 30.0)
+    began = time.monotonic()
+    radio.close()
+    assert time.monotonic() - began < 2
+
+
 def test_a_reply_that_is_no_message_is_a_wire_error() -> None:
     with radio_on(lambda header: [b"\x80 not json"]) as radio, pytest.raises(WireError, match="not JSON"):
         radio.mute()

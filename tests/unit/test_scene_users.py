@@ -81,10 +81,6 @@ def test_a_scene_written_as_toml_is_the_same_scene(tmp_path):
     ("changes", "fault"),
     [
         (
-            {"num_tx": 1},
-            r"scene: nodes\[3\].path_loss: u1 has a transmitter; a mean path loss is for nodes that only rec",
-        ),
-        (
             {"path_loss": {"reference_db": -1.0, "exponent": 3.0}},
             r"nodes\[3\].path_loss.reference_db: found -1.0; must",
         ),

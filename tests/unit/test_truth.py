@@ -395,7 +395,7 @@ def test_noise_through_the_converter_has_the_effective_variance(rx_gain_db):
     limits = scene.limits(0)
     analogue = unit_noise(1, 0, 0, 2_000_000) * np.float32(np.sqrt(undb(-92.9648)))
 
-    codes, _ = convert(analogue, limits.rx_amplitude(rx_gain_db), limits.rx_full_scale)
+    codes, _ = convert(np.stack([analogue.real, analogue.imag]), limits.rx_amplitude(rx_gain_db), limits.rx_full_scale)
 
     lsb = limits.rx_amplitude(rx_gain_db) / 2048
     measured = 2 * lsb**2 * np.mean(codes.astype(float) ** 2)
@@ -587,3 +587,31 @@ def test_a_bad_power_vector_on_the_command_line_is_one_line(tmp_path, monkeypatc
     assert fault in error
     assert len(error.strip().splitlines()) == 1
     assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("node", "changes", "key"),
+    [
+        (0, {"num_rx": 2}, "num_rx"),
+        (1, {"tx_noise_dbc": -40.0}, "tx_noise_dbc"),
+        (0, {"self_taps": [{"delay_samples": 3.0, "gain_db": -20.0}]}, "self_taps"),
+        (3, {"impairments": {"phase_noise_deg": 1.0}}, "impairments"),
+        (0, {"impairments": {"clock_ppm": 1.0}}, "impairments"),
+    ],
+)
+def test_a_scene_the_truth_file_cannot_tell_of_is_refused_with_the_key(node, changes, key):
+    document = comp_scene().model_dump(mode="json")
+    document["nodes"][node] |= changes
+
+    with pytest.raises(ConfigError, match=rf"^nodes\[{node}\]\.{key}: .* truth file cannot tell of; remove it"):
+        truth(validate(document, Scene, "x"), comp_experiment(), GAINS_DB)
+
+
+def test_a_user_may_have_its_own_clock():
+    document = comp_scene().model_dump(mode="json")
+    document["nodes"][3] |= {"impairments": {"clock_ppm": 2.0, "cfo_hz": 100.0}}
+
+    own = truth(validate(document, Scene, "x"), comp_experiment(), GAINS_DB)
+    common = truth(comp_scene(), comp_experiment(), GAINS_DB)
+
+    assert own.points == common.points

@@ -10,7 +10,17 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from testbed.errors import ConfigError, RadioError
-from testbed.radio.wire import MAX_HEADER_BYTES, VERSION, WireError, endpoint_host, pack, require_loopback, unpack
+from testbed.radio.wire import (
+    MAX_HEADER_BYTES,
+    VERSION,
+    WireError,
+    endpoint_host,
+    is_whole,
+    pack,
+    require_loopback,
+    shown,
+    unpack,
+)
 
 shapes = arrays.array_shapes(min_dims=1, max_dims=2, min_side=0, max_side=9)
 json_values = st.recursive(
@@ -27,6 +37,13 @@ def received(parts):
 
 def message(payload=b"", **header):
     return [json.dumps({"v": VERSION, **header}).encode(), payload]
+
+
+def nested(depth, inside=lambda inner: [inner]):
+    value = 1
+    for _ in range(depth):
+        value = inside(value)
+    return value
 
 
 # Round trip
@@ -108,6 +125,11 @@ MALFORMED = {
     "a long header": [b'{"v": 1, "x": "' + b"x" * MAX_HEADER_BYTES + b'"}'],
     "no version": [b'{"op": "hello"}'],
     "another version": [b'{"v": 2, "op": "hello"}'],
+    "version true": [b'{"v": true, "op": "hello"}'],
+    "version as a fraction": [b'{"v": 1.0, "op": "hello"}'],
+    "lists in lists": message(x=nested(17))[:1],
+    "tables in tables": message(x=nested(17, lambda inner: {"a": inner}))[:1],
+    "deep beside shallow": message(a=[1], b={"c": 1}, x=[1, nested(16), 2])[:1],
     "version as text": [b'{"v": "1", "op": "hello"}'],
     "payload without dtype": [HEADER, b"1234"],
     "samples without payload": message(dtype="cf32", shape=[1])[:1],
@@ -151,6 +173,26 @@ def test_a_malformed_message_is_a_wire_error_of_one_line(parts):
     assert "\n" not in str(caught.value)
     assert len(str(caught.value)) < 300
     assert peak < 5e6  # sizes are checked before anything is made of them
+
+
+def test_a_header_may_be_nested_and_wide_within_reason():
+    header = {"v": VERSION, "x": nested(15), "wide": [[0]] * 5000}
+
+    assert unpack([json.dumps(header).encode()]) == (header, None)
+
+
+@pytest.mark.parametrize(
+    "value", ["x" * 5000, "a\nb", 10**4000, [[1] * 50] * 50, {"a" * 500: "b" * 500}, None, nested(900)]
+)
+def test_a_value_is_shown_on_one_short_line(value):
+    assert len(shown(value)) <= 120
+    assert "\n" not in shown(value)
+
+
+@pytest.mark.parametrize("value", [True, False, 1.0, "1", None, [1], float("nan")])
+def test_only_whole_numbers_are_whole(value):
+    assert not is_whole(value)
+    assert is_whole(0) and is_whole(-1) and is_whole(10**400)
 
 
 def harmless(parts):

@@ -8,10 +8,12 @@ from testbed.capture import Capture
 from testbed.experiment.config import Experiment
 from testbed.experiment.law import Law
 from testbed.experiment.record import RunDirectory
+from testbed.experiment.report.clocks import measured_clocks, worst_warnings
 from testbed.experiment.report.wording import count_text, level_text, verdict_name
 from testbed.experiment.results import Results
 from testbed.experiment.rounds import MEASUREMENT, load_rounds
 from testbed.measurement import load_measurements
+from testbed.sensing.frequency import clock_warnings
 from testbed.theory.consistency import FALSE_ALARM_LEVELS
 
 
@@ -56,8 +58,11 @@ def warnings(
     for path in (run.truth, run.truth_rounds):
         if path.exists() and load_measurements(path).experiment_sha256 != recorded:
             found[f"{path.name} was written for another experiment: its truth does not belong to this run."] = None
+    clocks = measured_clocks(run)
     for made in load_rounds(run.rounds):
-        found |= dict.fromkeys(made.record.warnings)
+        told = clock_warnings(made.measurement.clocks)  # one of all rounds is enough, below
+        found |= dict.fromkeys(warning for warning in made.record.warnings if warning not in told)
+    found |= dict.fromkeys(worst_warnings(clocks))
     for p in [p for results in parts for p in results.points]:
         for condition in ("all", f"without:{p.cell}"):
             found |= dict.fromkeys(run.detection(p.step, condition, p.cell).warnings)

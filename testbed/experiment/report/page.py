@@ -61,6 +61,7 @@ def _context(
     """Everything the templates show."""
     from testbed.experiment.report import caveats, provenance
     from testbed.experiment.report.answers import answers
+    from testbed.experiment.report.clocks import clock_table
     from testbed.experiment.report.sections import loop_section, part_sections
     from testbed.experiment.rounds import load_rounds
 
@@ -80,6 +81,7 @@ def _context(
         "closed_loop": loop_section(run, experiment, results, rounds[-1]) if rounds else None,
         "has_axis": results.axis is not None,
         "parts": parts,
+        "clocks": clock_table(run),
         "embedded": _embedded(figures),
         "settings": provenance.settings_table(captures.muted, captures.loud)
         if captures.muted is not None and captures.loud is not None

@@ -159,7 +159,8 @@ def provenance_rows(run: RunDirectory, experiment: Experiment, captures: Sequenc
 
 def resolved_toml(experiment: Experiment) -> str:
     """The experiment with all defaults, as a file that could be run; without paths of this machine."""
-    document = experiment.model_dump(mode="json", exclude_none=True)
+    keys = {"__all__": {"keys"}}
+    document = experiment.model_dump(mode="json", exclude_none=True, exclude={"nodes": keys, "users": keys})
     if experiment.emulator is not None and Path(experiment.emulator.scene).is_absolute():
         document["emulator"]["scene"] = Path(experiment.emulator.scene).name
     return _SHORT_ARRAY.sub(
