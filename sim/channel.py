@@ -19,7 +19,7 @@ from sim.noise import Purpose, stream_word, unit_noise
 from sim.philox import round_keys
 from sim.propagation import ScenePath, Track
 from testbed.units import SPEED_OF_LIGHT_MPS
-from testbed.waveform.shift import cyclic_shift
+from testbed.waveform.shift import delay_ramp
 
 BLOCK = 512  # samples of constant delay; blocks begin at multiples of it
 NEAREST_M = 1e-3  # a target that runs through a node: no path gain is defined at distance zero
@@ -147,9 +147,10 @@ def arrivals(
         carrier_hz: of the receiver.
         epoch: in whose blocks fading paths fade.
     """
-    sums: dict[tuple[int, int], NDArray[np.complex128]] = {}
+    sums: dict[tuple[int, int], NDArray[np.complex128]] = {}  # of spectra
     single: list[Arrival] = []
     planes: dict[int, Rails] = {}
+    spectra: dict[int, NDArray[np.complex128]] = {}
     for path in paths:
         buffer = buffers[path.tx]
         if buffer is None:
@@ -163,10 +164,13 @@ def arrivals(
             source = (planes[path.tx], buffer.size, LOOP, motion)
             single.append(Moving(*source, response.astype(np.complex64), fading))
             continue
-        arrived = path.gain * cyclic_shift(buffer, start_offsets[path.tx] + path.delay_samples)
+        if path.tx not in spectra:
+            spectra[path.tx] = np.fft.fft(buffer)
+        delay = start_offsets[path.tx] + path.delay_samples
+        arrived = path.gain * spectra[path.tx] * delay_ramp(buffer.size, delay)
         step = _step(path.doppler_hz, sample_rate_hz)
         if fading is not None:
-            single.append(Loop(_rails(arrived)[None], step, response.astype(np.complex64), fading))
+            single.append(Loop(_rails(np.fft.ifft(arrived))[None], step, response.astype(np.complex64), fading))
             continue
         key = (buffer.size, step)
         if key not in sums:
@@ -174,7 +178,7 @@ def arrivals(
         for channel, factor in zip(sums[key], response, strict=True):  # one by one: buffers may be long
             channel += factor * arrived
     tables = (
-        Loop(np.stack([_rails(row) for row in table]), step, np.ones(len(table), np.complex64), None)
+        Loop(np.stack([_rails(np.fft.ifft(row)) for row in table]), step, np.ones(len(table), np.complex64), None)
         for (_, step), table in sums.items()
     )
     return (*tables, *single)

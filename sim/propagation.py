@@ -125,7 +125,7 @@ class _Paths:
         for i, target in enumerate(scene.targets):
             for j, place in enumerate(scatterers(scene, i)):
                 path = self._reflected(tx, "echo", target, place, target.rcs_m2 / target.num_scatterers, 1 + i, j)
-                if any(target.velocity_mps):
+                if target.velocity_mps is not None and any(target.velocity_mps):
                     there = scene.nodes[tx].position_m
                     track = Track(there, self._here.position_m, place, target.velocity_mps)
                     doppler_hz = path.carrier_offset_hz + closing_mps(track) / self._wavelength

@@ -52,7 +52,8 @@ class PathLoss(StrictModel):
 
     reference_db: float = Field(ge=0)  # at 1 m, without antennas
     exponent: float = Field(gt=0)  # 2 in free space
-    rician_k_db: float | None = None  # steady over scattered power, -inf for Rayleigh; none: no scattering
+    # steady over scattered power, -inf for Rayleigh; none: no scattering
+    rician_k_db: float | None = Field(default=None, le=100, allow_inf_nan=True)
     echoes: bool = False  # the node hears echoes and clutter besides; a transmitter always does
 
     _as_in_a_file = _without_none
@@ -96,7 +97,7 @@ class Target(Place):
     """A target that can be switched off: a point, or scatterers that share its cross section."""
 
     rcs_m2: float = Field(ge=0)
-    velocity_mps: Position = (0.0, 0.0)  # in a straight line, from position_m at the begin of every epoch
+    velocity_mps: Position | None = None  # in a straight line, from position_m at the begin of every epoch
     num_scatterers: int = Field(default=1, ge=1, le=256)
     size_m: Position | None = None  # edges of the box that scatterers are drawn in, about position_m
 
@@ -128,16 +129,35 @@ class Scene(StrictModel):
     def _names(self) -> "Scene":
         check_places({"nodes": self.nodes, "targets": self.targets, "clutter": self.clutter})
         for i, target in enumerate(self.targets):
-            if len(target.velocity_mps) != len(target.position_m):
+            if target.velocity_mps is not None and len(target.velocity_mps) != len(target.position_m):
                 raise ValueError(f"targets[{i}].velocity_mps: needs as many coordinates as position_m")
             if target.size_m is not None and len(target.size_m) != len(target.position_m):
                 raise ValueError(f"targets[{i}].size_m: needs as many coordinates as position_m")
             if target.num_scatterers > 1 and target.size_m is None:
                 raise ValueError(f"targets[{i}].size_m: {target.num_scatterers} scatterers need a box; give its edges")
+            if target.num_scatterers == 1 and target.size_m is not None:
+                raise ValueError(f"targets[{i}].num_scatterers: a point has no size; give more than 1, or no size_m")
         for i, node in enumerate(self.nodes):
             self._check_path_loss(i, node)
+        self._check_fading()
         check_faults(self.faults, {node.name: (node.num_tx, node.num_rx) for node in self.nodes})
         return self
+
+    def _check_fading(self) -> None:
+        if self.fading is None:
+            return
+        if self.fading.direct == "block" and not any(
+            n.path_loss and n.path_loss.rician_k_db is not None for n in self.nodes
+        ):
+            raise ValueError(
+                "fading.direct: 'block', but no node has a path_loss with rician_k_db; there is nothing to fade"
+            )
+        for i, node in enumerate(self.nodes):
+            if node.impairments.random_start:
+                raise ValueError(
+                    f"nodes[{i}].impairments.random_start: blocks of fading are cut where {node.name}'s frames begin, "
+                    f"which a random start moves; remove it or the fading table"
+                )
 
     def _check_path_loss(self, node_idx: int, node: SceneNode) -> None:
         if node.path_loss is None:

@@ -365,7 +365,7 @@ def _check_scene(scene: Scene, experiment: Experiment) -> None:
             )
     _check_static(scene)
     for i, target in enumerate(scene.targets):
-        if any(target.velocity_mps):
+        if target.velocity_mps is not None and any(target.velocity_mps):
             raise ConfigError(
                 f"targets[{i}].velocity_mps: {target.name} moves; the truth file is for static scenes, set it to zero"
             )

@@ -18,9 +18,13 @@ def cyclic_shift(frame: NDArray[np.complexfloating], delay_samples: ArrayLike) -
     Returns:
         Delayed frame, broadcast shape (..., frame_len).
     """
+    return np.fft.ifft(np.fft.fft(frame) * delay_ramp(frame.shape[-1], delay_samples))
+
+
+def delay_ramp(frame_len: int, delay_samples: ArrayLike) -> NDArray[np.complex128]:
+    """What a delay is to the DFT of a repeated frame: exp(-2j pi f tau), shape (..., frame_len)."""
     tau = np.asarray(delay_samples, dtype=np.float64)[..., None]
-    f = np.fft.fftfreq(frame.shape[-1])
-    return np.fft.ifft(np.fft.fft(frame) * np.exp(-2j * np.pi * f * tau))
+    return np.exp(-2j * np.pi * np.fft.fftfreq(frame_len) * tau)
 
 
 def cyclic_derivative(frame: NDArray[np.complexfloating], delay_samples: ArrayLike) -> NDArray[np.complex128]:

@@ -9,6 +9,7 @@ from scipy import stats
 from sim.fading import PathFading
 from sim.noise import MAX_EPOCH, Purpose
 from sim.propagation import scene_paths
+from testbed.errors import ConfigError
 from testbed.radio.gains import quantise
 from testbed.units import undb
 from testbed.waveform.shift import cyclic_shift
@@ -204,3 +205,17 @@ def test_scattering_is_white_over_channels_and_an_echo_is_of_one_direction():
     steering = np.array(path.response) / np.sqrt(8)
     assert abs(np.vdot(vectors[:, -1], steering)) > 0.999
     assert values[-2] < 1e-3 * values[-1]
+
+
+def test_blocks_and_random_starts_do_not_go_together():
+    nodes = [node("a", 0.0, 0.0), node("b", 50.0, 0.0, impairments={"random_start": True})]
+
+    with pytest.raises(
+        ConfigError, match=r"nodes\[1\]\.impairments\.random_start: blocks of fading .* random start moves"
+    ):
+        scene(nodes, fading={"block_samples": 180})
+
+
+def test_fading_of_direct_paths_that_nothing_scatters_is_refused():
+    with pytest.raises(ConfigError, match=r"fading\.direct: 'block', but no node has a path_loss with rician_k_db"):
+        scene([node("a", 0.0, 0.0)], fading={"block_samples": 180, "direct": "block"})

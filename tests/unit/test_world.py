@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from sim.channel import arrivals, render
 from sim.impairments import iq_mix
 from sim.noise import unit_noise
-from sim.propagation import scene_paths
+from sim.propagation import ScenePath, scene_paths
 from sim.world import START_SPAN
 from testbed.device import Settings
 from testbed.errors import RadioError
@@ -108,6 +109,26 @@ def test_clocks_shift_a_carrier_and_stretch_what_is_sent(tx_ppm, rx_ppm):
         assert np.angle(np.mean(left)) == pytest.approx(0.0, abs=2e-4)
         assert np.abs(np.angle(left)).max() < 1.3e-3 + 6e-3  # noise: 8e-4 / sqrt(2) rad per sample, 10 times that
         world.skip("b", gap)
+
+
+@pytest.mark.parametrize(("rate", "error_db"), [(0.1e-6, -90.0), (2e-6, -65.0), (20e-6, -45.0)])
+def test_a_delay_that_grows_stands_still_within_blocks_of_512_samples(rate, error_db):
+    # delay is right in the middle of a block, off by 256 rate samples at its ends. For samples that fill the whole
+    # band, mean square f^2 = 1/12: 2 pi sqrt(1/12) * 512 rate / sqrt(12) = -45.4 dBc at 20 ppm, 20 dB per decade. The
+    # path of a target grows by 2e-6 at 600 m/s
+    rng = np.random.default_rng(1)
+    buffer = rng.standard_normal(640) + 1j * rng.standard_normal(640)
+    path = ScenePath(0, 0, "direct", None, 1.0, 12.3, 0.0, drift=rate)
+    n = 51_200 + np.arange(2048)
+    rails = np.zeros((1, 2, n.size), dtype=np.float32)
+
+    render(arrivals([path], [buffer], [0.0], RATE_HZ), int(n[0]), rails)
+
+    turns = (n * (1 - rate) - 12.3)[:, None] * np.fft.fftfreq(640)
+    expected = np.exp(2j * np.pi * turns) @ np.fft.fft(buffer) / 640
+    error = np.linalg.norm(rails[0, 0] + 1j * rails[0, 1] - expected) / np.linalg.norm(expected)
+    assert 20 * np.log10(error) < error_db
+    assert 20 * np.log10(error) == pytest.approx(20 * np.log10(2 * np.pi / 12 * 512 * rate), abs=1.0)
 
 
 def test_equal_clocks_that_are_off_are_as_good_as_right_ones():
