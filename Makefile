@@ -13,9 +13,9 @@ BENCH_ARGS ?=
 PYTHON ?= $(shell for p in python3 python3.11 python3.12 python3.13 python3.14; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; exit; }; done; echo python3)
 
-# System packages that only some tests use: libiio for the Pluto driver, a browser to open the HTML report in, GNU Radio
-# as a peer of the emulator's raw ports.
-SYSTEM_PACKAGES := libiio0 chromium gnuradio
+# System packages that only some tests use: libiio and its tools for the Pluto driver, a browser to open the HTML report
+# in, GNU Radio as a peer of the emulator's raw ports and of the virtual Pluto.
+SYSTEM_PACKAGES := libiio0 libiio-utils chromium gnuradio
 
 VENV := .venv
 BIN := $(VENV)/bin

@@ -103,6 +103,67 @@ def emulate(
 
 
 @app.command()
+def pluto(
+    scene: Annotated[str, typer.Argument(help="Scene file, or the name of a packaged scene.")],
+    board: Annotated[
+        list[str] | None,
+        typer.Option(help="NODE,NODE: nodes that share a board, on its channels 0 and 1. May be repeated."),
+    ] = None,
+    port: Annotated[int, typer.Option(min=0, max=65000, help="Port of the first board; 0 takes free ones.")] = 0,
+    control: Annotated[str, typer.Option(help="Where conditions are set, with the wire.")] = "tcp://127.0.0.1:0",
+    model: Annotated[
+        str | None, typer.Option(help="ad9363a (a stock Pluto), ad9364 or ad9361; two channels make it an ad9361.")
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(min=0, max=MAX_SEED, help="Seed of the noise, instead of the scene's.")
+    ] = None,
+    realtime: Annotated[
+        bool, typer.Option("--realtime", help="Samples pass as fast as the sample rate says; who is late loses some.")
+    ] = False,
+    stale_buffers: Annotated[
+        bool, typer.Option("--stale-buffers", help="After a change, kernel buffers of before are read first.")
+    ] = False,
+    random_start: Annotated[bool, typer.Option("--random-start", help="Streams start anywhere.")] = False,
+    clip_dbfs: Annotated[float | None, typer.Option(max=0.0, help="Receivers clip so far below full scale.")] = None,
+    underflow_every: Annotated[
+        int, typer.Option(min=0, help="Samples between short silences of all transmitters; 0: none.")
+    ] = 0,
+    until_stdin_closes: Annotated[
+        bool, typer.Option("--until-stdin-closes", help="End when standard input closes.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print where everything listens as JSON.")] = False,
+) -> None:
+    """Serve a scene's nodes as ADALM-Plutos for libiio, pyadi-iio and GNU Radio, until interrupted. Loopback only.
+
+    Example: isac-sim pluto comp --board bs1,u1 --board bs2,u2 --board bs3,u3
+
+    Example, then iio_info -u ip:127.0.0.1:30431: isac-sim pluto solo --port 30431
+    """
+    from sim.channel import warm_up
+    from sim.pluto_server import PlutoServer, open_boards
+    from sim.scene import load_scene
+    from sim.virtual_pluto import Nuisances
+
+    world = load_scene(scene)
+    if seed is not None:
+        world = world.model_copy(update={"seed": seed})
+    nuisances = Nuisances(stale_buffers, random_start, clip_dbfs, underflow_every)
+    warm_up()
+    with contextlib.ExitStack() as stack:
+        boards, conditions = open_boards(world, board or [], control, model, nuisances, realtime)
+        stack.callback(conditions.close)
+        server = PlutoServer(boards, port)
+        stack.callback(server.close)
+        server.start()
+        listed = [{"nodes": list(one.nodes), "uri": uri} for one, uri in zip(boards, server.uris, strict=True)]
+        # the first line is read by whoever started this process
+        lines = [f"listening on {conditions.endpoint}", *(f"{','.join(row['nodes'])} {row['uri']}" for row in listed)]
+        as_one = json.dumps({"control": conditions.endpoint, "boards": listed})
+        print(as_one if as_json else "\n".join(lines), flush=True)
+        conditions.serve(until_stdin_closes)
+
+
+@app.command()
 def truth(
     scene: Annotated[str, typer.Argument(help="Scene file, or the name of a packaged scene.")],
     experiment: Annotated[str, typer.Argument(help="Experiment file, or the name of a preset.")],

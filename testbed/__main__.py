@@ -1,7 +1,7 @@
 """`isac`: the instrument's command line."""
 
 from testbed.command import new_app, run_app
-from testbed.verbs import files, keys, plan, running, stages, sweeping
+from testbed.verbs import files, hosts, keys, plan, running, stages, sweeping
 
 app = new_app("isac", "ISAC Testbed: sensing and communication experiments on software radios, or on simulated air.")
 for verb in (
@@ -16,6 +16,8 @@ for verb in (
     running.compare,
     sweeping.sweep,
     keys.keys,
+    hosts.radios,
+    hosts.doctor,
 ):
     app.command()(verb)
 file_app = new_app("file", "Look at capture files.")

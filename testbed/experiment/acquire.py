@@ -12,13 +12,15 @@ import numpy as np
 from testbed.capture import CHUNK_TABLE, Capture, CaptureWriter, NodeCapture, load
 from testbed.device import Settings
 from testbed.errors import RadioError
-from testbed.experiment.config import Experiment
+from testbed.experiment.config import Experiment, NodeTable, UserTable
 from testbed.experiment.reception import record
 from testbed.measurement import Estimate
 from testbed.radio.base import Radio
 from testbed.radio.gains import plan_receive_gain, realise
 from testbed.radio.keys import load_client_keys
+from testbed.radio.pluto import SCHEME, PlutoRadio
 from testbed.radio.remote import RemoteRadio
+from testbed.radio.safety import Guard, GuardedRadio
 from testbed.waveform.frame import Frame
 
 SOUNDING_FRAMES = 64
@@ -39,23 +41,47 @@ def open_radios(experiment: Experiment, emulator_endpoint: str | None) -> Iterat
     """The experiment's radios, nodes and then users; closed, and therefore muted, on every exit.
 
     Raises:
-        ConfigError: the keys of a radio cannot be used.
+        ConfigError: the keys of a radio cannot be used, or a board has no such channel.
+        SafetyRefused: a radio would transmit on air, and nobody agreed to that.
         RadioError: at the end, naming the radios that did not answer while being muted and may still transmit.
     """
     radios: list[Radio] = []
+    guard = Guard(experiment.safety)
     try:
-        for node in experiment.receivers:
-            endpoint = emulator_endpoint if node.radio == "emulator" else node.radio
-            assert endpoint is not None, "the experiment's own check demands an emulator table"
-            keys = None if node.keys is None else load_client_keys(Path(node.keys))
-            radios.append(RemoteRadio(endpoint, node.name, experiment.acquisition.timeout_s, keys))
+        for row in experiment.receivers:
+            radio = _opened(row, experiment, emulator_endpoint)
+            # what is not simulated transmits with consent only, and somebody minds it
+            radios.append(radio if radio.limits.simulated else GuardedRadio(radio, guard))
+            if not radio.limits.simulated and radio.limits.num_tx > 0:
+                guard.require_consent(radio.name)
         yield radios
     finally:
         loud = [radio.name for radio in reversed(radios) if not _closed(radio) and radio.limits.num_tx > 0]
+        guard.close()
         if loud:
             raise RadioError(
                 f"{', '.join(loud)}: did not answer while being muted and may still transmit; switch them off by hand"
             )
+
+
+def _opened(row: NodeTable | UserTable, experiment: Experiment, emulator_endpoint: str | None) -> Radio:
+    timeout_s = experiment.acquisition.timeout_s
+    if row.radio.startswith(SCHEME):
+        return PlutoRadio(
+            row.radio,
+            row.name,
+            row.channel,
+            transmits=row.name in experiment.node_names,
+            timeout_s=timeout_s,
+            fir=row.fir,
+            # a Pluto knows nothing of its powers
+            tx_full_scale_dbm=experiment.hardware.tx_full_scale_dbm,
+            rx_full_scale_dbm=experiment.hardware.rx_full_scale_dbm,
+        )
+    endpoint = emulator_endpoint if row.radio == "emulator" else row.radio
+    assert endpoint is not None, "the experiment's own check demands an emulator table"
+    keys = None if row.keys is None else load_client_keys(Path(row.keys))
+    return RemoteRadio(endpoint, row.name, timeout_s, keys)
 
 
 def _closed(radio: Radio) -> bool:

@@ -11,6 +11,8 @@ from pydantic import Field, model_validator
 from testbed.config import StrictModel, load
 from testbed.errors import ConfigError
 from testbed.places import Place
+from testbed.radio.libiio import check_uri
+from testbed.radio.safety import SafetyTable
 from testbed.sensing.model import Cell, Reflector, Survey, SurveyNode, SurveyUser
 from testbed.units import db
 from testbed.waveform.frame import FrameDesign
@@ -45,7 +47,10 @@ class EmulatorTable(StrictModel):
 class RadioTable(Place):
     """A radio of the network, where the survey puts it."""
 
-    radio: str = "emulator"  # 'emulator', or tcp://HOST:PORT of a server that has a node of this name
+    # 'emulator', tcp://HOST:PORT of a server that has a node of this name, pluto:ip:HOST[:PORT] or pluto:usb:
+    radio: str = "emulator"
+    channel: int = Field(default=0, ge=0, le=1)  # of a Pluto: two of its channels serve two nodes
+    fir: str = Field(default="standard", min_length=1)  # filter of a Pluto: 'standard', 'keep', or path of a .ftr file
     keys: str | None = Field(default=None, min_length=1)  # folder of keys for that server (`isac keys`), if it has any
     antenna_gain_dbi: float = 0.0  # for the link budget
     noise_figure_db: float = Field(default=8.0, ge=0, le=60)  # for the link budget
@@ -171,6 +176,7 @@ class Experiment(StrictModel):
     allocation: AllocationTable | None = None
     loop: LoopTable | None = None
     verdict: VerdictTable = VerdictTable()
+    safety: SafetyTable = SafetyTable()  # for radios that are not simulated
 
     @model_validator(mode="after")
     def _consistent(self) -> "Experiment":
@@ -198,10 +204,24 @@ class Experiment(StrictModel):
     def _check_radios(self) -> None:
         for table, rows in (("nodes", self.nodes), ("users", self.users)):
             for i, row in enumerate(rows):
-                if row.radio != "emulator" and not row.radio.startswith("tcp://"):
-                    raise ValueError(f"{table}[{i}].radio: found '{row.radio}'; must be 'emulator' or tcp://HOST:PORT")
-                if row.keys is not None and row.radio == "emulator":
+                if row.radio.startswith("pluto:"):
+                    try:
+                        check_uri(row.radio.removeprefix("pluto:"))
+                    except ConfigError as exc:
+                        raise ValueError(f"{table}[{i}].radio: {exc}") from None
+                elif row.radio != "emulator" and not row.radio.startswith("tcp://"):
+                    raise ValueError(
+                        f"{table}[{i}].radio: found '{row.radio}'; must be 'emulator', tcp://HOST:PORT, pluto:ip:HOST "
+                        f"or pluto:usb:"
+                    )
+                elif (row.channel, row.fir) != (0, "standard"):
+                    raise ValueError(f"{table}[{i}]: only a Pluto has channel and fir; remove the line")
+                if row.keys is not None and not row.radio.startswith("tcp://"):
                     raise ValueError(f"{table}[{i}].keys: only a radio at tcp://HOST:PORT has keys; remove the line")
+        boards = [(row.radio, row.channel) for row in self.receivers if row.radio.startswith("pluto:")]
+        for board in boards:
+            if boards.count(board) > 1:
+                raise ValueError(f"nodes: channel {board[1]} of {board[0]} is given twice; a channel serves one node")
         emulated = [row.name for row in self.receivers if row.radio == "emulator"]
         if self.emulator is None and emulated:
             raise ValueError("nodes: radio = 'emulator' needs an [emulator] table that names a scene")
@@ -328,6 +348,8 @@ class Experiment(StrictModel):
         data = self.model_dump(mode="json", exclude={"nodes": {"__all__": {"keys"}}, "users": {"__all__": {"keys"}}})
         if data["emulator"] is not None:
             data["emulator"]["scene"] = Path(data["emulator"]["scene"]).name
+        for row in (*data["nodes"], *data["users"]):
+            row["fir"] = Path(row["fir"]).name
         return data
 
     @property
@@ -369,7 +391,7 @@ def experiment_path(name_or_path: str) -> Path:
 
 
 def load_experiment(name_or_path: str) -> Experiment:
-    """Read an experiment; a scene given as a path, and folders of keys, become relative to the experiment file.
+    """Read an experiment; a scene given as a path, folders of keys, and filters become relative to the experiment file.
 
     Raises:
         ConfigError: one line per fault with the dotted key.
@@ -385,10 +407,12 @@ def load_experiment(name_or_path: str) -> Experiment:
         experiment = experiment.model_copy(update={"emulator": emulator})
     # whether a folder of keys is there is seen when its radio is opened; who only reads captures needs none
     nodes, users = (
-        tuple(_with_keys(row, path.parent) for row in rows) for rows in (experiment.nodes, experiment.users)
+        tuple(_with_paths(row, path.parent) for row in rows) for rows in (experiment.nodes, experiment.users)
     )
     return experiment.model_copy(update={"nodes": nodes, "users": users})
 
 
-def _with_keys(row: Row, folder: Path) -> Row:
-    return row if row.keys is None else row.model_copy(update={"keys": str((folder / row.keys).resolve())})
+def _with_paths(row: Row, folder: Path) -> Row:
+    keys = None if row.keys is None else str((folder / row.keys).resolve())
+    fir = row.fir if row.fir in ("standard", "keep") else str((folder / row.fir).resolve())
+    return row.model_copy(update={"keys": keys, "fir": fir})

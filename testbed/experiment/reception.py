@@ -17,7 +17,7 @@ from testbed.capture import CaptureWriter, Notice, NoticeKind
 from testbed.device import Reception, raw_to_complex
 from testbed.errors import RadioError, RadioTimeout, SampleLoss
 from testbed.experiment.config import AcquisitionTable
-from testbed.radio.base import Radio
+from testbed.radio.base import Buffered, Radio
 from testbed.sensing.integrity import Heard, Integrity, examine, hear
 
 BLOCK_SAMPLES = 1 << 22  # received and stored at a time: bounds memory on long captures
@@ -66,6 +66,8 @@ def record(
         RadioTimeout: the radio did not answer in any.
     """
     for attempt in range(1, policy.max_attempts + 1):
+        if isinstance(radio, Buffered):
+            radio.refresh()  # it cannot know that a target was moved, or that a reception failed
         fault = _record_once(writer, radio, num_samples, policy, _Watch(frames), names)
         if fault is None:
             return

@@ -18,6 +18,7 @@ from testbed.experiment.config import Experiment
 from testbed.measurement import Estimate, noise_estimate
 from testbed.radio.base import Radio
 from testbed.radio.gains import MIN_NOISE_LSB
+from testbed.radio.pluto import PlutoRadio
 from testbed.units import undb
 from testbed.waveform.frame import Frame
 
@@ -83,7 +84,19 @@ def _conditions(experiment: Experiment, radios: list[Radio], endpoint: str | Non
         return OperatorConditions(ask)
     if not all(simulated):
         raise ConfigError("nodes: some radios are simulated and some are not; they share no air, use one kind")
-    return SimulatedConditions(list(dict.fromkeys((endpoint or row.radio, row.keys) for row in experiment.receivers)))
+    servers = [
+        (_server(radio, row.radio, endpoint), row.keys) for radio, row in zip(radios, experiment.receivers, strict=True)
+    ]
+    return SimulatedConditions(list(dict.fromkeys(servers)))
+
+
+def _server(radio: Radio, resource: str, endpoint: str | None) -> str:
+    """Who switches the targets that a simulated radio hears."""
+    if isinstance(radio, PlutoRadio):
+        if not radio.conditions:
+            raise ConfigError(f"{radio.name}: the virtual board at {resource} does not say who sets its conditions")
+        return radio.conditions
+    return endpoint or resource
 
 
 def _loudest(radios: list[Radio], experiment: Experiment) -> Frame:

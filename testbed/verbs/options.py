@@ -19,6 +19,10 @@ NoiseSeedOption = Annotated[int | None, typer.Option(min=0, max=2**64 - 1, help=
 BudgetOption = Annotated[float | None, typer.Option(help="Power per node on average; the sum is shared.")]
 MethodOption = Annotated[str | None, typer.Option(help="ppa, newton, global, equal or random.")]
 
+TransmitOption = Annotated[
+    bool, typer.Option("--transmit", help="Agree to transmit on air, within the bands of the experiment's [safety].")
+]
+
 
 def ask(question: str) -> bool:
     """Ask the operator; the answer is yes unless he says no."""
@@ -37,6 +41,7 @@ def resolved(
     budget_dbm: float | None = None,
     method: str | None = None,
     keep_frames: str | None = None,
+    transmit: bool | None = None,
 ) -> "Experiment":
     """The experiment with the command line's overrides, validated again."""
     from testbed.config import validate
@@ -53,6 +58,8 @@ def resolved(
         if data["emulator"] is None:
             raise ConfigError("--noise-seed: this experiment is on air; there is no emulator to seed")
         data["emulator"]["seed"] = noise_seed
+    if transmit:
+        data["safety"]["transmit"] = True
     if keep_frames is not None:
         data["capture"]["keep_frames"] = _frames_to_keep(keep_frames)
     for option, table, key, value in (

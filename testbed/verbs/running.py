@@ -17,6 +17,7 @@ from testbed.verbs.options import (
     JsonOption,
     MethodOption,
     NoiseSeedOption,
+    TransmitOption,
     ask,
     resolved,
 )
@@ -45,6 +46,7 @@ def run(
     ] = None,
     data_seed: DataSeedOption = None,
     noise_seed: NoiseSeedOption = None,
+    transmit: TransmitOption = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier run in the directory.")] = False,
     require_consistent: Annotated[
         bool, typer.Option("--require-consistent", help="Exit with 1 unless measurement and theory are consistent.")
@@ -75,6 +77,7 @@ def run(
         "keep_frames": keep_frames,
         "data_seed": data_seed,
         "noise_seed": noise_seed,
+        "transmit": transmit or None,
         "only": only,
     }
     if resume is not None:

@@ -16,6 +16,7 @@ from testbed.verbs.options import (
     JsonOption,
     MethodOption,
     NoiseSeedOption,
+    TransmitOption,
     ask,
     resolved,
 )
@@ -38,6 +39,7 @@ def capture(
     frames: FramesOption = None,
     data_seed: DataSeedOption = None,
     noise_seed: NoiseSeedOption = None,
+    transmit: TransmitOption = False,
     force: Annotated[bool, typer.Option("--force", help="Replace an existing file.")] = False,
 ) -> None:
     """Capture all nodes once, under one condition and at one power.
@@ -50,7 +52,14 @@ def capture(
     if power_dbm is not None and allocation is not None:
         raise ConfigError("--power-dbm and --allocation: both say how much to transmit; give one")
     powers_dbm = None if power_dbm is None else [power_dbm]
-    model = resolved(experiment, frames=frames, power_dbm=powers_dbm, data_seed=data_seed, noise_seed=noise_seed)
+    model = resolved(
+        experiment,
+        frames=frames,
+        power_dbm=powers_dbm,
+        data_seed=data_seed,
+        noise_seed=noise_seed,
+        transmit=transmit,
+    )
     allowed = (*model.conditions, "empty", "muted")
     if condition not in allowed:
         raise ConfigError(f"--condition '{condition}': must be one of {', '.join(allowed)}")

@@ -11,7 +11,7 @@ import typer
 from testbed.command import EXIT_FAILURE, EXIT_INTERRUPTED, fail
 from testbed.documents import write_document
 from testbed.errors import ConfigError
-from testbed.verbs.options import FramesOption, JsonOption, resolved
+from testbed.verbs.options import FramesOption, JsonOption, TransmitOption, resolved
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
@@ -35,6 +35,7 @@ def sweep(
     keep_frames: Annotated[str, typer.Option(help="Frames kept of every capture: all, or a number.")] = "0",
     seed: Annotated[int, typer.Option(min=0, help="From it and its index follows every point's noise.")] = 1,
     workers: Annotated[int, typer.Option(min=1, max=64, help="Processes; each runs an emulator of its own.")] = 1,
+    transmit: TransmitOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Run an experiment over a grid of settings; compare schemes over budgets, measured and in theory.
@@ -54,7 +55,13 @@ def sweep(
             )
         if only not in ("loop", "axis"):
             raise ConfigError(f"--only '{only}': must be loop or axis")
-        model = resolved(experiment, frames=frames, keep_frames=keep_frames, only="loop" if only == "loop" else "axis")
+        model = resolved(
+            experiment,
+            frames=frames,
+            keep_frames=keep_frames,
+            only="loop" if only == "loop" else "axis",
+            transmit=transmit,
+        )
         work = new_sweep(out, model, dict(_axis(text) for text in axes), seed)
     try:
         with contextlib.ExitStack() as stack:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from sim import channel
-from sim.interpolator import LOOP, STREAM
+from sim.interpolator import LOOP
 from tests.bench import bench_channel, bench_wire, elsewhere
 from tests.bench.bench_channel import NUM_SAMPLES, Kernel, growth, receivers, size_name
 from tests.bench.harness import Result
@@ -131,20 +131,3 @@ def test_gnu_radio_says_what_it_used():
     spent = call()
 
     assert 0 < spent.cpu_s * 0.9 < spent.wall_s < 1.0
-
-
-# The kernels' own twins
-
-
-@pytest.mark.parametrize("design", [LOOP, STREAM])
-@pytest.mark.parametrize("first_block", [0, 5, 1 << 31])
-def test_plain_numpy_tracks_a_path_as_the_compiled_kernel_does(first_block, design, monkeypatch):
-    (receiver,) = receivers(1, 4)
-    for source in Kernel(receiver).sources:
-        fast = source.motion.blocks(first_block, 300, design)
-        with monkeypatch.context() as patch:
-            patch.setattr(channel, "kernels", lambda: None)
-            slow = source.motion.blocks(first_block, 300, design)
-
-        for compiled, plain in zip(fast, slow, strict=True):  # whole delays, taps, phases, steps, amplitudes
-            np.testing.assert_array_equal(compiled, plain)

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sim import channel, compiled
-from sim.channel import arrivals, convert, loop_planes, render
+from sim.channel import Motion, arrivals, convert, loop_planes, render
 from sim.fading import PathFading
 from sim.interpolator import LOOP, STREAM, split_delay
 from sim.noise import MAX_EPOCH, Purpose, unit_noise
@@ -364,6 +364,20 @@ def test_a_moving_target_is_where_it_should_be_at_any_time():
         expected = np.sqrt(power) * np.exp(2j * np.pi * turns)
         # a block's constant delay: 35 m/s * 2 * 256 samples / c = 6e-5 samples, 2e-5 rad at this tone
         assert np.abs(out - expected).max() < 1e-4 * np.abs(expected).max()
+
+
+@pytest.mark.parametrize("design", [LOOP, STREAM], ids=["loop", "stream"])
+@pytest.mark.parametrize("first_block", [0, 5, 1 << 31])
+def test_plain_numpy_tracks_a_target_as_the_compiled_kernel_does(first_block, design, monkeypatch):
+    for path in (p for p in paths_to(1, moved(velocity_mps=(31.0, -17.0))) if p.track is not None):
+        motion = Motion(path, WAVELENGTH_M, RATE_HZ, 12.3)
+        fast = motion.blocks(first_block, 300, design)
+        with monkeypatch.context() as patch:
+            patch.setattr(channel, "kernels", lambda: None)
+            slow = motion.blocks(first_block, 300, design)
+
+        for compiled_part, plain_part in zip(fast, slow, strict=True):  # delays, taps, phases, steps, amplitudes
+            np.testing.assert_array_equal(compiled_part, plain_part)
 
 
 def test_the_phase_of_a_moving_target_does_not_jump_between_blocks():

@@ -163,6 +163,8 @@ def resolved_toml(experiment: Experiment) -> str:
     document = experiment.model_dump(mode="json", exclude_none=True, exclude={"nodes": keys, "users": keys})
     if experiment.emulator is not None and Path(experiment.emulator.scene).is_absolute():
         document["emulator"]["scene"] = Path(experiment.emulator.scene).name
+    for row in (*document["nodes"], *document["users"]):
+        row["fir"] = Path(row["fir"]).name
     return _SHORT_ARRAY.sub(
         lambda m: " ".join(m[0].split()).replace("[ ", "[").replace(", ]", "]"), tomli_w.dumps(document)
     )
