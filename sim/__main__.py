@@ -4,7 +4,7 @@ import contextlib
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -191,61 +191,100 @@ def truth(
 
 @app.command()
 def figure(
-    name: Annotated[str, typer.Argument(help="The paper: comp (figures 2a, 2b and 2c of the CoMP letter).")],
-    draws: Annotated[int, typer.Option(help=f"Channel draws of the ensemble, 2 to {MAX_DRAWS}.")] = 10_000,
-    trials: Annotated[int, typer.Option(help=f"Detection trials per point, 2 to {MAX_TRIALS}.")] = 10_000,
+    name: Annotated[
+        str,
+        typer.Argument(
+            help="The paper: comp (figures 2a, 2b and 2c of the CoMP letter) or localization (figures 3, 4 and 5)."
+        ),
+    ],
+    draws: Annotated[
+        int | None, typer.Option(help=f"Draws of the ensemble, 2 to {MAX_DRAWS}; comp 10000, localization 500.")
+    ] = None,
     seed: Annotated[int, typer.Option(help="Seed of channels, symbols and noise.")] = 0,
+    trials: Annotated[
+        int | None, typer.Option(help=f"comp: detection trials per point, 2 to {MAX_TRIALS}; 10000.")
+    ] = None,
     reading: Annotated[
-        str, typer.Option(help="S1 (one selected draw), M or Z (two ways to average draws), or all.")
-    ] = "all",
+        str | None, typer.Option(help="comp: S1 (one selected draw), M or Z (two ways to average draws), or all.")
+    ] = None,
     method: Annotated[
-        str, typer.Option(help="Solver of the ensemble: newton, or ppa, the letter's own, 300 times slower.")
-    ] = "newton",
-    out: Annotated[Path, typer.Option(help="Folder of the files.")] = Path("figures/comp"),
+        str | None,
+        typer.Option(help="comp: solver of the ensemble, newton, or ppa, the letter's own, 300 times slower."),
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder of the files; figures/NAME.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print numbers and verdicts as JSON.")] = False,
 ) -> None:
     """Simulate a paper's figures, judge its claims, and write pictures, numbers and verdicts. About a minute.
 
     Example: isac-sim figure comp --draws 2000 --out figures/comp
     """
-    _check_figure(name, draws, trials, seed, method)
-    from sim.figures.comp import compute, verdict_table, write
-    from sim.figures.comp_readings import READINGS
+    _check_range("seed", seed, 0, MAX_SEED)
+    if draws is not None:
+        _check_range("draws", draws, 2, MAX_DRAWS)
+    if name == "comp":
+        from sim.figures import comp as paper
 
-    readings = [known for known in READINGS if reading.upper() in (known, "ALL")]
-    if not readings:
-        raise ConfigError(f"--reading '{reading}': must be {', '.join(READINGS)} or all")
+        compute = _comp_figures(draws or 10_000, trials, seed, reading, method)
+    elif name == "localization":
+        from sim.figures import localization as paper  # type: ignore[no-redef]
+
+        compute = _localization_figures(draws or 500, seed, {"trials": trials, "reading": reading, "method": method})
+    else:
+        raise ConfigError(f"figure '{name}': must be comp or localization")
+    folder = Path("figures") / name if out is None else out
     try:
-        out.mkdir(parents=True, exist_ok=True)  # before the work, not after it
+        folder.mkdir(parents=True, exist_ok=True)  # before the work, not after it
     except OSError as exc:
-        raise ConfigError(f"--out '{out}': cannot be made ({exc.strerror}); choose another folder") from exc
+        raise ConfigError(f"--out '{folder}': cannot be made ({exc.strerror}); choose another folder") from exc
     with _progress() as bar:
 
         def begin(text: str, total: int) -> Callable[[int], None]:
             task = bar.add_task(text, total=total)
             return lambda count: bar.advance(task, count)
 
-        found = compute(readings, draws, trials, seed, method, begin)
-    files = write(found, out)
+        found = compute(begin)
+    files = paper.write(found, folder)
     if as_json:
         print(json.dumps({**found.to_dict(), "files": [str(path) for path in files]}, allow_nan=False))
         return
-    print(verdict_table(found))
-    print(f"wrote {len(files)} files to {out}")
+    print(paper.verdict_table(found))
+    print(f"wrote {len(files)} files to {folder}")
 
 
-def _check_figure(name: str, draws: int, trials: int, seed: int, method: str) -> None:
-    if name != "comp":
-        raise ConfigError(f"figure '{name}': must be comp")
-    for option, value, low, high in (
-        ("draws", draws, 2, MAX_DRAWS),
-        ("trials", trials, 2, MAX_TRIALS),
-        ("seed", seed, 0, MAX_SEED),
-    ):
-        if not low <= value <= high:
-            raise ConfigError(f"--{option} {value}: must be {low} to {high}")
+def _comp_figures(
+    draws: int, trials: int | None, seed: int, reading: str | None, method: str | None
+) -> Callable[[Any], Any]:
+    """What computes the figures of the CoMP letter, given who is told of its progress."""
+    from sim.figures.comp import compute
+    from sim.figures.comp_readings import READINGS
+
+    trials, method, wanted = (
+        10_000 if trials is None else trials,
+        "newton" if method is None else method,
+        "all" if reading is None else reading,
+    )
+    _check_range("trials", trials, 2, MAX_TRIALS)
     if method not in ("newton", "ppa"):
         raise ConfigError(f"--method '{method}': must be newton or ppa")
+    readings = [known for known in READINGS if wanted.upper() in (known, "ALL")]
+    if not readings:
+        raise ConfigError(f"--reading '{wanted}': must be {', '.join(READINGS)} or all")
+    return lambda begin: compute(readings, draws, trials, seed, method, begin)
+
+
+def _localization_figures(draws: int, seed: int, others: dict[str, Any]) -> Callable[[Any], Any]:
+    """What computes the figures of the localisation paper, given who is told of its progress."""
+    from sim.figures.localization import compute
+
+    for option, value in others.items():
+        if value is not None:
+            raise ConfigError(f"--{option} {value}: localization has no {option}; leave it out")
+    return lambda begin: compute(draws, seed, begin)
+
+
+def _check_range(option: str, value: int, low: int, high: int) -> None:
+    if not low <= value <= high:
+        raise ConfigError(f"--{option} {value}: must be {low} to {high}")
 
 
 def _progress() -> "Progress":

@@ -14,13 +14,12 @@ Source: Zou et al., CoMP-ISAC letter (arXiv 2503.07139). Differs: the letter mix
 omits P >= 0; caps per node are ours.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from testbed.allocation.arguments import NOT_NEGATIVE, POSITIVE, Good, check, numbers
 from testbed.units import db
 
 
@@ -44,12 +43,12 @@ class CompProblem:
     max_power: float | NDArray[np.float64] = np.inf  # scalar or (L,), cap of every node; 0 keeps it silent
 
     def __post_init__(self) -> None:
-        shape = _numbers(self.comm_gain, "comm_gain").shape
+        shape = numbers(self.comm_gain, "comm_gain").shape
         if len(shape) != 2 or shape[0] == 0:
             raise ValueError(f"comm_gain: found shape {shape}; must be (L, L) with L at least 1")
         for name, num_axes, rule, good in _RULES:
-            value = _numbers(getattr(self, name), name, shape[:1] * num_axes, spread=num_axes == 1)
-            _check(value, name, rule, good)
+            value = numbers(getattr(self, name), name, shape[:1] * num_axes, spread=num_axes == 1)
+            check(value, name, rule, good)
             object.__setattr__(self, name, value if num_axes else float(value))
         limits = scaled(self)
         if not all(np.all(np.isfinite(part)) for part in (limits.H, limits.N, self.rows[1])):
@@ -77,17 +76,14 @@ class CompProblem:
         return np.vstack([rate, self.sensing_gain.T]), self.required * noise_var
 
 
-_Good = Callable[[NDArray[np.float64]], NDArray[np.bool_]]
-_NOT_NEGATIVE: tuple[str, _Good] = ("finite and at least 0", lambda x: (x >= 0) & (x < np.inf))
-_POSITIVE: tuple[str, _Good] = ("finite and above 0", lambda x: (x > 0) & (x < np.inf))
-_RULES: tuple[tuple[str, int, str, _Good], ...] = (  # field, number of axes, what is allowed
-    ("comm_gain", 2, *_NOT_NEGATIVE),
-    ("sensing_gain", 2, *_NOT_NEGATIVE),
-    ("comm_noise_var", 1, *_POSITIVE),
-    ("sensing_noise_var", 1, *_POSITIVE),
-    ("total_power", 0, *_POSITIVE),
-    ("min_comm_sinr", 1, *_NOT_NEGATIVE),
-    ("min_sensing_snr", 1, *_NOT_NEGATIVE),
+_RULES: tuple[tuple[str, int, str, Good], ...] = (  # field, number of axes, what is allowed
+    ("comm_gain", 2, *NOT_NEGATIVE),
+    ("sensing_gain", 2, *NOT_NEGATIVE),
+    ("comm_noise_var", 1, *POSITIVE),
+    ("sensing_noise_var", 1, *POSITIVE),
+    ("total_power", 0, *POSITIVE),
+    ("min_comm_sinr", 1, *NOT_NEGATIVE),
+    ("min_sensing_snr", 1, *NOT_NEGATIVE),
     ("max_power", 1, "at least 0, or inf for no cap", lambda x: x >= 0),
 )
 
@@ -164,31 +160,6 @@ def scaled(problem: CompProblem) -> Scaled:
 
 
 def _power(problem: CompProblem, power: NDArray[np.float64]) -> NDArray[np.float64]:
-    p = _numbers(power, "power", (problem.num_nodes,))
-    _check(p, "power", *_NOT_NEGATIVE)
+    p = numbers(power, "power", (problem.num_nodes,))
+    check(p, "power", *NOT_NEGATIVE)
     return p
-
-
-def _check(value: NDArray[np.float64], name: str, rule: str, good: _Good) -> None:
-    if not np.all(good(value)):
-        at = tuple(int(k) for k in np.argwhere(~good(value))[0])
-        raise ValueError(f"{name}{list(at) if at else ''}: found {value[at]:g}; must be {rule}")
-
-
-def _numbers(value: Any, name: str, shape: tuple[int, ...] | None = None, *, spread: bool = False) -> Any:
-    """A read-only copy of `value`, in that shape where one is given; a scalar is repeated where `spread` allows it."""
-    try:
-        found = np.asarray(value)
-    except ValueError as exc:  # rows of different lengths
-        raise ValueError(f"{name}: found {str(value)[:40]!r}; must be an array of numbers") from exc
-    if found.dtype.kind not in "fiu":
-        hint = " (a gain is abs(channel)**2)" if found.dtype.kind == "c" else ""
-        raise ValueError(f"{name}: found elements of type {found.dtype}; must be real numbers{hint}")
-    array = found.astype(np.float64)
-    if shape is not None:
-        if array.shape != shape and not (spread and array.ndim == 0):
-            allowed = f"{shape} or a scalar" if spread else shape or "a scalar"
-            raise ValueError(f"{name}: found shape {array.shape}; must be {allowed}")
-        array = np.broadcast_to(array, shape).copy()
-    array.setflags(write=False)
-    return array
