@@ -56,8 +56,10 @@ def open_radios(experiment: Experiment, emulator_endpoint: str | None) -> Iterat
                 guard.require_consent(radio.name)
         yield radios
     finally:
-        loud = [radio.name for radio in reversed(radios) if not _closed(radio) and radio.limits.num_tx > 0]
-        guard.close()
+        try:
+            loud = [radio.name for radio in reversed(radios) if not _closed(radio) and radio.limits.num_tx > 0]
+        finally:
+            guard.close()  # and what an interrupt left on the air
         if loud:
             raise RadioError(
                 f"{', '.join(loud)}: did not answer while being muted and may still transmit; switch them off by hand"
@@ -89,6 +91,9 @@ def _closed(radio: Radio) -> bool:
         radio.close()
     except RadioError as exc:
         log.debug("%s: %s", radio.name, exc)
+        return False
+    except Exception as exc:  # whatever it is, the others are muted
+        log.error("%s: %r", radio.name, exc)
         return False
     return True
 

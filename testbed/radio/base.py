@@ -80,6 +80,6 @@ def check_transmit(samples: NDArray[Any], limits: Limits, name: str) -> None:
             f"{name}: transmit buffer of shape {samples.shape}; must be "
             f"({limits.num_tx}, 1..{limits.max_transmit_samples})"
         )
-    peak = float(max(np.abs(samples.real).max(), np.abs(samples.imag).max()))
+    peak = float(np.maximum(np.abs(samples.real).max(), np.abs(samples.imag).max()))
     if not peak <= 1.0:  # also refuses NaN
         raise SafetyRefused(f"{name}: transmit samples reach {peak:.4g} of full scale 1; reduce the digital scale")

@@ -42,6 +42,7 @@ _GONE = {  # what libiio reports of a device or server that is no longer there
     errno.ENETUNREACH,
 }
 _LATE = {errno.ETIMEDOUT, errno.EAGAIN}
+_ABSENT = {errno.ENODEV, errno.ENXIO, errno.ENOENT}
 
 
 def load(name: str) -> ModuleType:
@@ -152,6 +153,8 @@ def probe(uri: str, timeout_s: float) -> str:
         raise RadioTimeout(f"{uri}: no answer within {timeout_s:g} s; is it switched on and free?") from None
     except OSError as exc:
         raise RadioUnavailable(f"{uri}: {why(exc, uri)}") from exc
+    except UnicodeError:  # part of a name that is empty or too long
+        raise RadioUnavailable(f"{uri}: {why(socket.gaierror(), uri)}") from None
     words = reply.decode("ascii", "replace").strip()
     if not words or not words[0].isdigit():
         raise RadioUnavailable(f"{uri}: what answers there is no iiod ({words[:40]!r}); check the address")
@@ -192,7 +195,7 @@ def why(exc: OSError, uri: str) -> str:
         return "the machine is there, but no iiod runs on it; is it a Pluto, or `isac-sim pluto` still running?"
     if number in (errno.EHOSTUNREACH, errno.ENETUNREACH, errno.ETIMEDOUT):
         return "no such machine on the network; check cable and address (`isac radios`)"
-    if number in (errno.ENODEV, errno.ENXIO, errno.ENOENT):
+    if number in _ABSENT:
         return f"no such device{' on USB' if usb else ''}; check the cable (`isac radios` lists what is there)"
     if number == errno.EINVAL and usb:
         return "not one Pluto on USB; with several give pluto:usb:BUS.DEVICE.INTERFACE (`isac radios`)"
@@ -202,6 +205,11 @@ def why(exc: OSError, uri: str) -> str:
 def is_late(exc: OSError) -> bool:
     """Whether an error says that no answer came in time."""
     return exc.errno in _LATE
+
+
+def is_absent(exc: OSError) -> bool:
+    """Whether an error says that there is no such device, and not only that it failed."""
+    return exc.errno in _ABSENT
 
 
 def is_gone(exc: OSError) -> bool:

@@ -13,7 +13,7 @@ from testbed.device import Limits, Reception, Settings
 from testbed.errors import RadioError, RadioUnavailable
 from testbed.radio import libiio
 from testbed.radio.base import check_transmit
-from testbed.radio.pluto_board import release, share
+from testbed.radio.pluto_board import Board, release, share
 from testbed.radio.pluto_buffers import RX_FULL_SCALE, TX_BITS
 from testbed.radio.pluto_settings import STANDARD_FIR
 
@@ -133,19 +133,33 @@ class PlutoRadio:
             return
         self._is_open = False
         try:
-            self._board.mute(self._channel)
+            self._mute_connecting_anew()
         except RadioUnavailable as exc:
-            if not _is_off(exc, self._board.uri):
+            if not _is_off(exc, self._board):
                 raise RadioError(f"{exc}; it may still transmit") from exc
             log.debug("%s: %s", self._name, exc)
+        except (KeyboardInterrupt, SystemExit):
+            self._board.mute(self._channel)  # cut short once, not twice: that is the way out where it hangs
+            raise
         finally:
             release(self._board, self._channel)
+
+    def _mute_connecting_anew(self) -> None:
+        try:
+            self._board.mute(self._channel)
+        except RadioUnavailable as exc:
+            # over IP the board was asked again just now; an error on USB may be one of the cable
+            if not self._board.uri.startswith("usb") or _is_off(exc, self._board):
+                raise
+            self._board.mute(self._channel)
 
     def _check_open(self) -> None:
         if not self._is_open:
             raise RadioUnavailable(f"{self._name}: this radio was closed")
 
 
-def _is_off(exc: RadioUnavailable, uri: str) -> bool:
+def _is_off(exc: RadioUnavailable, board: Board) -> bool:
     """A Pluto lives on its USB cable; and where nobody listens any more, the server's end took the buffer with it."""
-    return uri.startswith("usb") or isinstance(exc.__cause__, ConnectionRefusedError) or libiio.is_loopback(uri)
+    if board.uri.startswith("usb"):
+        return isinstance(exc.__cause__, OSError) and libiio.is_absent(exc.__cause__)
+    return isinstance(exc.__cause__, ConnectionRefusedError) or board.info.is_virtual

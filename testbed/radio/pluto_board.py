@@ -151,7 +151,11 @@ class Board:
         wanted, sent = dict(self._wanted), dict(self._sent)
         self._realised, self._sent, self._is_fresh = {}, {}, False  # or what was sent would be sent unset
         try:
-            self._connect()
+            if _identity(self._connect()) != _identity(self.info):
+                raise RadioUnavailable(
+                    f"{self.uri}: another board answers there than the one that was opened; connect that one and "
+                    f"start again"
+                )
             for channel, settings in wanted.items():
                 self._apply(channel, settings)
         finally:
@@ -268,7 +272,7 @@ class Board:
             setting.power_down(self._sdr, True, self.uri)
             return
         channels = sorted(self._sent)
-        self._sdr.tx_enabled_channels = channels
+        setting.enable_transmitters(self._sdr, channels)
         self._sdr.tx_cyclic_buffer = True
         setting.power_down(self._sdr, False, self.uri)
         words = [self._sent[channel] for channel in channels]
@@ -448,6 +452,11 @@ def release(board: Board, channel: int) -> None:
         if not board.holders:
             _boards.pop(board.uri, None)
             board.close()
+
+
+def _identity(info: BoardInfo) -> tuple[object, ...]:
+    """What a board keeps when it comes back; who was simulated may transmit on air now."""
+    return info.is_virtual, info.num_channels, info.attributes.get("hw_serial")
 
 
 def _is_tuned(realised: Settings, wanted: Settings) -> bool:

@@ -89,6 +89,13 @@ def power_down(sdr: Any, off: bool, uri: str) -> None:
         raise RadioError(f"{uri}: the transmit carrier cannot be switched {'off' if off else 'on'}")
 
 
+def enable_transmitters(sdr: Any, channels: list[int]) -> None:
+    """Say which channels the next buffer holds; pyadi never takes one out, and would spread the others over it."""
+    for name in sdr._tx_channel_names:
+        sdr._txdac.find_channel(name, True).enabled = False
+    sdr.tx_enabled_channels = channels
+
+
 def silence_tones(sdr: Any) -> None:
     """Switch the test tones off, to which the converter returns where it has no buffer."""
     if scales := sdr.dds_scales:

@@ -139,6 +139,7 @@ class RemoteRadio:
     def __init__(self, endpoint: str, node: str, timeout_s: float = 10.0, keys: ClientKeys | None = None) -> None:
         self._name = node
         self._underflows = 0  # told of since the last reception
+        self._is_open = True
         self._client = WireClient(endpoint, timeout_s, keys)
         try:
             reply = self._client.request({"op": "hello", "node": node})
@@ -225,7 +226,8 @@ class RemoteRadio:
 
         A connection that was lost, or that an interrupt may have spoilt, is made anew for the muting.
         """
-        if self._limits.num_tx == 0:
+        was_open, self._is_open = self._is_open, False
+        if self._limits.num_tx == 0 or not was_open:
             self._client.close()
             return
         try:

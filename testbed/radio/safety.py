@@ -10,11 +10,13 @@ a band is what the user wrote down, with the basis that he says he has. Before a
 
 Off again on every way out: `close` (return and exception), SIGINT, SIGTERM and SIGHUP (which unwind), `atexit` for a
 radio that nobody closed, and a watchdog: where no radio was asked for anything for some seconds, all are muted; the
-next reception puts the same samples back on the air, checked again.
+next reception by any of them puts the same samples back on the air, checked again, and begins an epoch. Ctrl-Z is
+ignored meanwhile, for the watchdog of a stopped process stands still.
 
 What no program can catch, SIGKILL or a crash of the interpreter, leaves this on a Pluto: its server drops the buffer
 with the connection; the attenuation stays where it was, and so does the synthesiser. A carrier leaks at that
-attenuation until a radio on that board is opened again, which silences it, or the board loses its power.
+attenuation until a radio on that board is opened again, which silences it, or the board loses its power. SIGSTOP, and a
+machine that sleeps, leave all as it is.
 """
 
 import atexit
@@ -140,7 +142,7 @@ class Guard:
         with self._lock:
             self._radios.add(radio)
             if self._thread is None:
-                _let_signals_unwind()
+                _mind_signals(self)
                 self._ended.clear()
                 atexit.register(self.close)
                 self._thread = threading.Thread(target=self._run, name="isac-watchdog", daemon=True)
@@ -150,6 +152,17 @@ class Guard:
         """Mind a radio no longer."""
         with self._lock:
             self._radios.discard(radio)
+
+    def resume(self) -> bool:
+        """Put back on the air whatever the watchdog muted; whether that was anything."""
+        with self._lock:
+            radios = list(self._radios)
+        return any([radio.resume() for radio in radios])
+
+    @property
+    def is_stalled(self) -> bool:
+        """Whether no radio was asked for anything for too long."""
+        return time.monotonic() > self._deadline
 
     def close(self) -> None:
         """End the watchdog, and mute whatever nobody closed."""
@@ -161,16 +174,16 @@ class Guard:
         for radio in list(self._radios):
             try:
                 radio.close()
-            except (IsacError, OSError) as exc:
+            except Exception as exc:  # whatever it is, the others are muted
                 log.error("%s: %s", radio.name, exc)
+        _leave_signals(self)
 
     def _run(self) -> None:
         pause_s = min(self.table.watchdog_s / 4, 0.5)
         while not self._ended.wait(pause_s):
-            if time.monotonic() <= self._deadline:
-                continue
-            for radio in list(self._radios):
-                radio.trip()
+            if self.is_stalled:
+                for radio in list(self._radios):
+                    radio.trip()
 
 
 class GuardedRadio:
@@ -233,15 +246,25 @@ class GuardedRadio:
             self._samples, self._tripped = samples.copy(), False
 
     def receive(self, num_samples: int) -> Reception:
-        """Receive; a transmission that the watchdog had muted goes on first."""
+        """Receive; all transmissions that the watchdog had muted go on first, for this radio may hear any of them."""
+        with self._guard.call():  # from here on nothing is muted that was not
+            if self._guard.resume():
+                self.refresh()  # of the silence nothing is given away, and nothing follows on what was before it
+            with self._lock:
+                rate_hz = self.limits.sample_rate_max_hz if self._wanted is None else self._wanted.sample_rate_hz
+                with self._guard.call(2 * max(num_samples, 0) / rate_hz):
+                    return self._radio.receive(num_samples)
+
+    def resume(self) -> bool:
+        """Transmit again if the watchdog had muted it; whether it had."""
         with self._lock:
-            rate_hz = self.limits.sample_rate_max_hz if self._wanted is None else self._wanted.sample_rate_hz
-            with self._guard.call(2 * max(num_samples, 0) / rate_hz):
-                if self._tripped and self._samples is not None and self._wanted is not None:
-                    log.warning("%s: the watchdog had muted it; transmits again", self.name)
-                    self._start(self._wanted, self._samples)
-                    self._tripped = False
-                return self._radio.receive(num_samples)
+            if not self._tripped or self._samples is None or self._wanted is None:
+                return False
+            with self._guard.call():
+                log.warning("%s: the watchdog had muted it; transmits again", self.name)
+                self._start(self._wanted, self._samples)
+                self._tripped = False
+            return True
 
     def refresh(self) -> None:
         """Drop what was received so far, where the radio keeps any."""
@@ -257,16 +280,18 @@ class GuardedRadio:
 
     def trip(self) -> None:
         """Called by the watchdog: mute, and remember what was on the air."""
-        with self._lock:
-            if self._samples is None or self._tripped or self._is_closed:
+        if not self._lock.acquire(blocking=False):
+            return  # within a call, which may hang; the others do not wait for it
+        try:
+            if self._samples is None or self._tripped or self._is_closed or not self._guard.is_stalled:
                 return
-            try:
-                self._radio.mute()
-            except RadioError as exc:
-                log.error("%s: %s", self.name, exc)  # and once more soon
-                return
+            self._radio.mute()
             self._tripped = True
             log.warning("%s: muted; no radio was asked for anything for a while", self.name)
+        except Exception as exc:  # whatever it is, the watchdog goes on with the others
+            log.error("%s: %s", self.name, exc)  # and once more soon
+        finally:
+            self._lock.release()
 
     def close(self) -> None:
         """Mute and release."""
@@ -304,6 +329,7 @@ class GuardedRadio:
             now_db = min(now_db + STEP_DB, wanted.tx_gain_db)
             back = self._radio.configure(replace(wanted, tx_gain_db=now_db))
             if back.tx_gain_db != now_db:
+                self._samples = None
                 with contextlib.suppress(IsacError):
                     self._radio.mute()
                 raise RadioError(f"{self.name}: tx_gain_db {now_db:g} came back as {back.tx_gain_db:g}; muted")
@@ -332,14 +358,38 @@ def _is_same_channel(a: Settings, b: Settings) -> bool:
     return (a.carrier_hz, a.sample_rate_hz) == (b.carrier_hz, b.sample_rate_hz)
 
 
-def _let_signals_unwind() -> None:
-    """Have SIGTERM and SIGHUP raise where they would end the process on the spot: what unwinds mutes."""
+_ENDING = (signal.SIGTERM, signal.SIGHUP)
+_STOPPING = (signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU)  # Ctrl-Z, and the terminal of a background process
+_minding: set[Guard] = set()  # those that need the signals below
+_taken: set[signal.Signals] = set()  # where the default is replaced
+
+
+def _mind_signals(guard: Guard) -> None:
+    """Have SIGTERM and SIGHUP raise where they would end the process on the spot: what unwinds mutes.
+
+    Have those ignored that would stop it: its watchdog would stand still while it transmits.
+    """
     if threading.current_thread() is not threading.main_thread():
         return  # only the main thread may; `testbed.interrupts` has done so on the command line
-    for number in (signal.SIGTERM, signal.SIGHUP):
+    _minding.add(guard)
+    for number in (*_ENDING, *_STOPPING):
         if signal.getsignal(number) is signal.SIG_DFL:
-            signal.signal(number, _unwind)
+            _taken.add(number)
+            signal.signal(number, _unwind if number in _ENDING else signal.SIG_IGN)
+
+
+def _leave_signals(guard: Guard) -> None:
+    """Give the signals back once no guard needs them."""
+    _minding.discard(guard)
+    if _minding or threading.current_thread() is not threading.main_thread():
+        return
+    while _taken:
+        number = _taken.pop()
+        if signal.getsignal(number) in (_unwind, signal.SIG_IGN):
+            signal.signal(number, signal.SIG_DFL)
 
 
 def _unwind(number: int, frame: FrameType | None) -> NoReturn:
+    for repeated in _taken.intersection(_ENDING):
+        signal.signal(repeated, signal.SIG_IGN)  # a second one must not cut the muting short
     raise SystemExit(128 + number)

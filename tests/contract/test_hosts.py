@@ -114,6 +114,15 @@ def test_the_doctor_tells_what_is_missing_and_how_to_get_it(monkeypatch: pytest.
     assert {check.name: check for check in doctor.examine()}["udev rule"].status == "ok"
 
 
+def test_a_rule_that_nobody_may_read_or_that_leads_nowhere_does_not_stop_the_doctor(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(doctor, "RULE_FOLDERS", (str(tmp_path),))
+    (tmp_path / "10-gone.rules").symlink_to(tmp_path / "nowhere")
+    (tmp_path / "50-mine.rules").write_text(doctor.RULE)
+    assert doctor._udev().status == "ok"
+
+
 def test_the_doctor_sees_a_numba_that_does_not_compile() -> None:
     found = json.loads(isac("doctor", "--json", NUMBA_DISABLE_JIT="1").stdout)
     assert next(check for check in found if check["name"] == "numba")["status"] == "wrong"

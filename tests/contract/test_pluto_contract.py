@@ -467,3 +467,20 @@ def test_samples_pass_at_ten_million_per_second(opener: Open) -> None:
 def test_conditions_reach_virtual_boards(air: Air) -> None:
     assert request(air.control, op="condition", condition="without:t1")["ok"] == "condition"
     assert request(air.control, op="condition", condition="all")["ok"] == "condition"
+
+
+@pytest.mark.parametrize("muted", [0, 1])
+def test_muting_one_of_two_transmitters_on_a_board_leaves_the_other_ones_samples_as_they_are(
+    opener: Open, muted: int
+) -> None:
+    with pluto_process("comp", "--board", "bs1,bs2") as own:
+        pair = [opener("bs1", own), opener("bs2", own)]
+        for radio in pair:
+            radio.configure(replace(SETTINGS, tx_gain_db=-10.0))
+            radio.transmit(tone(amplitude=0.9))
+        pair[muted].mute()
+        heard = pair[1 - muted].receive(64_000).samples[0]
+        spectrum = np.abs(np.fft.fft(heard)) ** 2
+        assert spectrum[100] / spectrum.sum() > 0.9  # one line, 100 periods of a tone of 640
+        for radio in pair:
+            radio.close()

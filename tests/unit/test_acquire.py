@@ -15,10 +15,12 @@ from testbed.config import validate
 from testbed.device import Continuity, Limits, Reception, Settings
 from testbed.errors import RadioError, RadioTimeout, SampleLoss
 from testbed.experiment import reception as module
-from testbed.experiment.acquire import acquire, mute, transmit
+from testbed.experiment.acquire import acquire, mute, open_radios, transmit
 from testbed.experiment.config import AcquisitionTable, Experiment
 from testbed.radio.base import Radio
+from testbed.radio.safety import SafetyTable
 from testbed.units import undb
+from tests.emulator import SETTINGS, tone
 from tests.scenes import comp_experiment, comp_text
 
 
@@ -307,3 +309,46 @@ def test_what_is_said_of_a_node_is_short_whatever_happened(tmp_path: Path) -> No
     assert len(node.notices) == 30
     assert len(node.notes()) == 9
     assert node.notes()[-1] == "bs1: 22 more of that kind"
+
+
+def test_whatever_goes_wrong_in_closing_a_radio_the_others_are_closed(
+    experiment: Experiment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world, closed = World(load_scene("comp")), []
+
+    class Faulty(WorldRadio):
+        def close(self) -> None:
+            closed.append(self.name)
+            if self.name != "bs1":
+                raise KeyError("hardwaregain")
+
+    monkeypatch.setattr("testbed.experiment.acquire._opened", lambda row, *_: Faulty(world, row.name))
+    with pytest.raises(RadioError, match="bs3, bs2: did not answer while being muted"), open_radios(experiment, None):
+        pass
+    assert closed == [row.name for row in reversed(experiment.receivers)]
+
+
+def test_an_interrupt_while_closing_leaves_no_radio_on_the_air(
+    experiment: Experiment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world, closed = World(load_scene("comp")), []
+
+    class Interrupted(WorldRadio):
+        @property
+        def limits(self) -> Limits:
+            return replace(super().limits, simulated=False)
+
+        def close(self) -> None:
+            closed.append(self.name)
+            if self.name == "bs3":
+                raise KeyboardInterrupt
+
+    band = {"name": "lab", "low_hz": 1e9, "high_hz": 9e9, "max_power_dbm": 40.0, "basis": "cabled"}
+    table = SafetyTable.model_validate({"transmit": True, "bands": [band]})
+    on_air = experiment.model_copy(update={"safety": table})
+    monkeypatch.setattr("testbed.experiment.acquire._opened", lambda row, *_: Interrupted(world, row.name))
+    with pytest.raises(KeyboardInterrupt), open_radios(on_air, None) as radios:
+        for radio in radios[:3]:
+            radio.configure(replace(SETTINGS, tx_gain_db=-60.0))
+            radio.transmit(tone())
+    assert {"bs1", "bs2", "bs3"} <= set(closed)

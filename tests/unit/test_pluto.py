@@ -1,5 +1,6 @@
 """The Pluto driver where no board, real or virtual, can be made to behave so: a broken installation, a deaf chip."""
 
+import dataclasses
 import errno
 import importlib
 import os
@@ -17,6 +18,7 @@ from testbed.device import Settings
 from testbed.errors import ConfigError, RadioError, RadioUnavailable, SafetyRefused, SettingOutOfRange
 from testbed.radio import libiio
 from testbed.radio.gains import quantise
+from testbed.radio.pluto import PlutoRadio
 from testbed.radio.pluto_board import Board
 from testbed.radio.pluto_buffers import receive_count, receive_length, to_words, transmit_length
 from testbed.radio.pluto_info import BoardInfo
@@ -206,6 +208,7 @@ class Chip:
             "_ctrl": 1,
             "_rxadc": 1,
             "_txdac": 1,
+            "_tx_channel_names": [],
             "dds_scales": ["0.5"] * 4,
             "powerdown": 0,
         }.items():
@@ -385,3 +388,120 @@ def test_a_capture_fits_into_the_buffers_of_the_board_as_far_as_its_memory_goes(
     num_samples: int, length: int, num_channels: int, count: int
 ) -> None:
     assert receive_count(num_samples, length, num_channels) == count
+
+
+# -- ends that are not clean -------------------------------------------------------------------------------------------
+
+
+def faulty(chip: Chip, *numbers: int) -> None:
+    """From now on, commands to a chip fail with these errors, one after the other."""
+    left = list(numbers)
+
+    def fail() -> None:
+        chip.calls.append(("disable_dds", None))
+        if left:
+            raise OSError(left.pop(0), "as a test wishes")
+
+    object.__setattr__(chip, "disable_dds", fail)
+
+
+def radio_on(chip: Chip, monkeypatch: pytest.MonkeyPatch, uri: str = "usb:1.2.3", info: BoardInfo = INFO) -> PlutoRadio:
+    def connect(self: Board) -> BoardInfo:
+        self._sdr = chip
+        self._silence([0])
+        return info
+
+    monkeypatch.setattr(Board, "_connect", connect)
+    radio = PlutoRadio(f"pluto:{uri}", "bs1")
+    radio.configure(WANTED)
+    radio.transmit(np.ones((1, 640), np.complex64))
+    return radio
+
+
+def test_a_board_on_usb_that_is_there_and_cannot_be_muted_may_still_transmit(monkeypatch: pytest.MonkeyPatch) -> None:
+    chip = Chip()
+    radio = radio_on(chip, monkeypatch)
+    faulty(chip, *[errno.EBUSY] * 9)
+    with pytest.raises(RadioError, match=r"in use by another program.*it may still transmit"):
+        radio.close()
+
+
+def test_a_board_on_usb_that_is_unplugged_has_nothing_left_to_mute(monkeypatch: pytest.MonkeyPatch) -> None:
+    chip = Chip()
+    radio = radio_on(chip, monkeypatch)
+    faulty(chip, *[errno.EPIPE, *[errno.ENODEV] * 9])
+    radio.close()
+
+
+def test_a_fault_of_the_usb_cable_is_not_taken_for_a_board_without_power(monkeypatch: pytest.MonkeyPatch) -> None:
+    chip = Chip()
+    radio = radio_on(chip, monkeypatch)
+    faulty(chip, errno.EIO)
+    chip.calls.clear()
+    radio.close()
+    assert chip.names.count("disable_dds") > 1  # connected anew, and silenced
+    assert chip.powerdown == 1
+
+
+@pytest.mark.parametrize("is_virtual", [True, False])
+def test_a_real_board_behind_a_tunnel_that_leads_nowhere_may_still_transmit(
+    monkeypatch: pytest.MonkeyPatch, is_virtual: bool
+) -> None:
+    chip = Chip()
+    radio = radio_on(chip, monkeypatch, "ip:127.0.0.1:5", dataclasses.replace(INFO, is_virtual=is_virtual))
+
+    def hang_up(uri: str, timeout_s: float) -> str:
+        raise RadioUnavailable(f"{uri}: what answers there is no iiod (''); check the address")
+
+    monkeypatch.setattr(libiio, "probe", hang_up)
+    faulty(chip, *[errno.EPIPE] * 9)
+    if is_virtual:
+        radio.close()
+        return
+    with pytest.raises(RadioError, match="it may still transmit"):
+        radio.close()
+
+
+def test_an_interrupt_while_closing_ends_the_program_and_not_the_muting(monkeypatch: pytest.MonkeyPatch) -> None:
+    chip = Chip()
+    radio = radio_on(chip, monkeypatch)
+    plain, interrupts = chip.disable_dds, [KeyboardInterrupt()]
+
+    def interrupted() -> None:
+        plain()
+        if interrupts:
+            raise interrupts.pop()
+
+    object.__setattr__(chip, "disable_dds", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        radio.close()
+    assert chip.powerdown == 1
+    assert chip.calls[-1] != ("powerdown", 1)  # and released
+
+
+@pytest.mark.parametrize("change", [{"is_virtual": True}, {"attributes": {"hw_serial": "2"}}])
+def test_another_board_at_the_address_is_never_taken_for_the_one_that_was_opened(
+    monkeypatch: pytest.MonkeyPatch, change: dict[str, Any]
+) -> None:
+    chip = Chip()
+    board = board_on(chip, monkeypatch)
+    board.configure(0, WANTED, "bs1")
+    board.transmit(0, np.ones(640, np.complex64), "bs1")
+
+    def connect(self: Board) -> BoardInfo:
+        self._sdr = chip
+        return dataclasses.replace(INFO, **change)
+
+    monkeypatch.setattr(Board, "_connect", connect)
+    board._spoilt = True
+    chip.calls.clear()
+    for _ in range(2):
+        with pytest.raises(RadioUnavailable, match=r"usb:1\.2\.3: another board .* start again"):
+            board.configure(0, WANTED, "bs1")
+    assert "tx" not in chip.names
+
+
+@pytest.mark.parametrize("host", ["192.168..1", "a" * 70])
+def test_an_address_that_no_network_knows_is_one_line(host: str) -> None:
+    with pytest.raises(RadioUnavailable, match="not known on the network"):
+        libiio.probe(f"ip:{host}", 1.0)

@@ -260,3 +260,18 @@ def test_limits_of_another_version_are_refused() -> None:
 def test_a_malformed_endpoint_is_named(endpoint: str) -> None:
     with pytest.raises(ConfigError, match="must read tcp://HOST:PORT"):
         WireClient(endpoint)
+
+
+def test_closing_twice_leaves_a_node_alone_that_somebody_else_may_have_by_then() -> None:
+    asked: list[str] = []
+
+    def answer(header: dict[str, Any]) -> list[Any]:
+        asked.append(header["op"])
+        return pack({"seq": header["seq"]})
+
+    with server(answer) as endpoint:
+        radio = RemoteRadio(endpoint, "bs1", timeout_s=1.0)
+        radio.close()
+        assert asked == ["mute"]
+        radio.close()
+    assert asked == ["mute"]

@@ -1,5 +1,7 @@
 """What may go on air, and that everything else is refused, on a stand-in that notes what it is told."""
 
+import signal
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -10,7 +12,7 @@ from pydantic import ValidationError
 
 from testbed.device import Limits, Reception, Settings
 from testbed.errors import RadioError, RadioTimeout, SafetyRefused, SettingOutOfRange
-from testbed.radio.base import Radio
+from testbed.radio.base import Radio, check_transmit
 from testbed.radio.safety import BandTable, Guard, GuardedRadio, SafetyTable, occupied_bandwidth, radiated_dbm
 from tests.emulator import tone
 
@@ -282,7 +284,7 @@ def test_the_watchdog_mutes_all_when_nobody_asks_and_the_next_reception_goes_on(
         assert inner[1].names[0] == "configure"
         assert inner[1].gains_db == [-89.75, -69.75, -49.75, -29.75, -20.0]
         assert inner[1].names[-1] == "receive"
-        assert not inner[0].is_transmitting
+        assert inner[0].is_transmitting  # the others too: a reception is to hear all of them
         radios[0].mute()
         radios[0].receive(10)
         assert not inner[0].is_transmitting
@@ -319,6 +321,165 @@ def test_a_long_reception_is_no_stall() -> None:
         assert inner.is_transmitting
     finally:
         guard.close()
+
+
+def test_a_receiver_hears_after_a_stall_what_it_heard_before_and_nothing_of_the_silence() -> None:
+    guard = Guard(table(watchdog_s=0.2))
+    inner = [StandIn("bs1"), StandIn("u1", replace(LIMITS, num_tx=0))]
+    station, user = (GuardedRadio(radio, guard) for radio in inner)
+    try:
+        for radio in (station, user):
+            radio.configure(SETTINGS)
+        station.transmit(tone())
+        assert until(lambda: not inner[0].is_transmitting)  # the operator moves a target
+        inner[1].calls.clear()
+        user.receive(10)
+        assert inner[0].is_transmitting
+        assert inner[1].names == ["refresh", "receive"]
+        user.receive(10)
+        assert inner[1].names == ["refresh", "receive", "receive"]
+    finally:
+        guard.close()
+
+
+@pytest.mark.parametrize("hung", [0, 1])
+def test_a_radio_that_hangs_keeps_no_other_on_the_air(hung: int) -> None:
+    guard = Guard(table(watchdog_s=0.2))
+    inner = [StandIn("bs1"), StandIn("bs2")]
+    radios = [GuardedRadio(radio, guard) for radio in inner]
+    over = threading.Event()
+    quick = inner[hung].receive
+    inner[hung].receive = lambda n: (over.wait(10.0), quick(n))[1]  # type: ignore[method-assign]
+    try:
+        for radio in radios:
+            radio.configure(SETTINGS)
+            radio.transmit(tone())
+        stuck = threading.Thread(target=radios[hung].receive, args=(10,))
+        stuck.start()
+        assert until(lambda: not inner[1 - hung].is_transmitting, 2.0)
+        over.set()
+        stuck.join()
+    finally:
+        over.set()
+        guard.close()
+
+
+def test_a_call_that_ends_late_is_no_stall_once_it_has_ended() -> None:
+    guard = Guard(table(watchdog_s=0.4))
+    inner = StandIn()
+    radio = GuardedRadio(inner, guard)
+    slow = inner.receive
+    inner.receive = lambda n: (time.sleep(1.0), slow(n))[1]  # type: ignore[method-assign]
+    try:
+        radio.configure(SETTINGS)
+        radio.transmit(tone())
+        radio.receive(10)
+        time.sleep(0.15)
+        assert inner.is_transmitting
+    finally:
+        guard.close()
+
+
+def test_the_watchdog_outlives_a_fault_of_a_radio_and_mutes_the_others() -> None:
+    guard = Guard(table(watchdog_s=0.1))
+    inner = [StandIn("bs1"), StandIn("bs2")]
+    radios = [GuardedRadio(radio, guard) for radio in inner]
+    tried = threading.Event()
+
+    def fail() -> None:
+        tried.set()
+        raise KeyError("hardwaregain")
+
+    try:
+        for radio in radios:
+            radio.configure(SETTINGS)
+            radio.transmit(tone())
+        mute, inner[0].mute = inner[0].mute, fail  # type: ignore[method-assign]
+        assert tried.wait(5.0)
+        assert until(lambda: not inner[1].is_transmitting)
+        inner[0].mute = mute  # type: ignore[method-assign]
+        assert until(lambda: not inner[0].is_transmitting)
+    finally:
+        guard.close()
+
+
+def test_a_fault_in_closing_one_radio_keeps_no_other_on_the_air(guard: Guard) -> None:
+    inner = [StandIn("bs1"), StandIn("bs2")]
+    for one in inner:
+        radio = GuardedRadio(one, guard)
+        radio.configure(SETTINGS)
+        radio.transmit(tone())
+
+        def fail(one: StandIn = one) -> None:
+            one._note("close", None)
+            raise KeyError("hardwaregain")
+
+        one.close = fail  # type: ignore[method-assign]
+    guard.close()
+    assert [one.names[-1] for one in inner] == ["close", "close"]
+
+
+def test_a_radio_muted_for_its_gain_starts_anew_and_from_the_highest_attenuation(
+    radio: GuardedRadio, stand_in: StandIn
+) -> None:
+    radio.transmit(tone())
+    stand_in.stuck_gain_db = -50.0
+    with pytest.raises(RadioError, match="came back as -50; muted"):
+        radio.configure(replace(SETTINGS, tx_gain_db=-30.0))
+    assert not stand_in.is_transmitting
+    stand_in.stuck_gain_db = None
+    stand_in.calls.clear()
+    radio.configure(SETTINGS)
+    assert stand_in.gains_db == [-89.75]  # nothing is on the air
+
+
+@pytest.fixture
+def plain_signals() -> Iterator[None]:
+    numbers = (signal.SIGTERM, signal.SIGHUP, signal.SIGTSTP)
+    before = [signal.signal(number, signal.SIG_DFL) for number in numbers]
+    yield
+    for number, handler in zip(numbers, before, strict=True):
+        signal.signal(number, handler)
+
+
+@pytest.mark.usefixtures("plain_signals")
+def test_a_second_signal_does_not_cut_the_muting_short() -> None:
+    guard = Guard(table())
+    inner = StandIn()
+    radio = GuardedRadio(inner, guard)
+    radio.configure(SETTINGS)
+    radio.transmit(tone())
+    with pytest.raises(SystemExit):
+        signal.raise_signal(signal.SIGTERM)
+    signal.raise_signal(signal.SIGHUP)  # by the shell, while all is being muted
+    signal.raise_signal(signal.SIGTERM)
+    guard.close()
+    assert inner.names[-1] == "close"
+
+
+@pytest.mark.usefixtures("plain_signals")
+def test_a_stop_from_the_keyboard_waits_until_nothing_is_on_the_air() -> None:
+    guards = [Guard(table()), Guard(table())]
+    for guard in guards:
+        radio = GuardedRadio(StandIn(), guard)
+        radio.configure(SETTINGS)
+        radio.transmit(tone())
+    for guard in guards:
+        # a process that is stopped minds nothing, and its watchdog stands still with it
+        assert signal.getsignal(signal.SIGTSTP) is signal.SIG_IGN
+        assert signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL
+        guard.close()
+    assert signal.getsignal(signal.SIGTSTP) is signal.SIG_DFL
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    assert signal.getsignal(signal.SIGHUP) is signal.SIG_DFL
+
+
+@pytest.mark.parametrize("sample", [complex(0.1, np.nan), complex(np.nan, 0.1), complex(0.1, np.inf)])
+def test_samples_that_are_no_numbers_are_refused_on_either_rail(sample: complex) -> None:
+    samples = tone()
+    samples[0, 3] = sample
+    with pytest.raises(SafetyRefused, match=r"bs1: transmit samples reach (nan|inf) of full scale"):
+        check_transmit(samples, LIMITS, "bs1")
 
 
 def test_a_guard_that_closes_closes_what_nobody_closed(radio: GuardedRadio, stand_in: StandIn, guard: Guard) -> None:
