@@ -1,7 +1,7 @@
 """`isac`: the instrument's command line."""
 
 from testbed.command import new_app, run_app
-from testbed.verbs import files, hosts, keys, plan, running, stages, sweeping
+from testbed.verbs import files, hosts, keys, plan, ranging, running, stages, sweeping
 
 app = new_app("isac", "ISAC Testbed: sensing and communication experiments on software radios, or on simulated air.")
 for verb in (
@@ -20,6 +20,7 @@ for verb in (
     hosts.doctor,
 ):
     app.command()(verb)
+app.command("range")(ranging.ranges)
 file_app = new_app("file", "Look at capture files.")
 file_app.command()(files.check)
 file_app.command()(files.info)

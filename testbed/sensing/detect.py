@@ -78,6 +78,15 @@ def sensing_setup(capture: Capture) -> SensingSetup:
         raise CaptureError(str(exc)) from exc
 
 
+def check_one_frame(setup: SensingSetup) -> None:
+    """CaptureError where frames have data of their own: these trials all compare with the columns of one frame."""
+    if setup.waveform is not None and setup.waveform.num_data_frames > 1:
+        raise CaptureError(
+            f"waveform.num_data_frames: {setup.waveform.num_data_frames} frames of different data; detection and "
+            f"links are measured on one that repeats; capture with 1, or estimate ranges: isac range"
+        )
+
+
 def detect(capture: Capture, cell_name: str) -> Detection:
     """Run both tests for one cell on the node that judges it.
 
@@ -92,6 +101,7 @@ def detect(capture: Capture, cell_name: str) -> Detection:
         raise CaptureError(f"cell '{cell_name}': not in this capture's survey; cells are {known}")
     if capture.frame is None:
         raise CaptureError(f"condition '{capture.condition}': nothing was transmitted; there is nothing to detect")
+    check_one_frame(setup)
     if capture.tx_names != setup.survey.node_names:
         raise CaptureError(
             f"transmitters {capture.tx_names} are not the survey's nodes {setup.survey.node_names}; every transmitter "

@@ -24,7 +24,7 @@ from testbed.capture import Capture
 from testbed.errors import CaptureError
 from testbed.measurement import ClockMeasurement, Estimate, LinkMeasurement, PathMeasurement, PowerResponse
 from testbed.sensing.channel import fit_paths, path_measurements, unbiased_power, unit_drive
-from testbed.sensing.detect import SensingSetup, clipping_warnings, sensing_setup
+from testbed.sensing.detect import SensingSetup, check_one_frame, clipping_warnings, sensing_setup
 from testbed.sensing.frequency import clock_measurements, clocks_told, corrected, find_clock
 from testbed.sensing.model import Path, SurveyUser, direct_paths, time_columns
 from testbed.sensing.response import power_response
@@ -84,6 +84,7 @@ def measure_link(capture: Capture, user_name: str, previous: PowerResponse | Non
         raise CaptureError(f"user '{user_name}': not in this capture's survey and waveform; users are {known}")
     if capture.frame is None:
         raise CaptureError(f"condition '{capture.condition}': nothing was transmitted; there is no link to measure")
+    check_one_frame(setup)
     node, names, frames = capture.node(user.name), setup.survey.node_names, capture.frame.samples
     serving = names.index(user.node)
     paths = direct_paths(setup.survey, user, setup.numerology.sample_rate_hz)

@@ -1,4 +1,8 @@
-"""The frame one node repeats: preamble, pilots, data; mean power 1, then scaled to its powers."""
+"""The frame one node repeats: preamble, pilots, data; mean power 1, then scaled to its powers.
+
+What is repeated may also be several frames, alike but for their data: then interference from other nodes is another in
+every frame, as noise is, and does not repeat into a bias (scenes/localization.md section 3).
+"""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,7 +17,7 @@ from testbed.waveform.numerology import Numerology
 from testbed.waveform.ofdm import modulate
 from testbed.waveform.sequences import Modulation, comb, data_symbols, dft_cover, zadoff_chu
 
-# streams of the frame's random generator: (seed, stream, node)
+# streams of the frame's random generator: (seed, stream, node), and for the data of further frames (.., frame)
 _PILOT_STREAM, _DATA_STREAM = 0, 1
 MAX_FRAME_LEN = 1 << 22  # samples: 0.2 s at 20 MS/s, 64 MiB per node in double precision
 
@@ -25,7 +29,7 @@ class Frame:
     Powers are linear, in milliwatt at the antenna port where a radio is calibrated, else relative to its reference.
     """
 
-    samples: NDArray[np.complex128]  # shape (num_nodes, frame_len), scaled to the powers
+    samples: NDArray[np.complex128]  # shape (num_nodes, frame_len), scaled to the powers; see FrameDesign.buffer_len
     pilot_power: NDArray[np.float64]  # preamble and pilots, shape (num_nodes,)
     data_power: NDArray[np.float64]  # shape (num_nodes,)
 
@@ -59,12 +63,14 @@ class FrameDesign(StrictModel):
     modulation: Modulation = "qpsk"
     num_data_symbols: int = Field(ge=1, le=4096)
     data_seed: int = Field(default=1, ge=0)
+    num_data_frames: int = Field(default=1, ge=1, le=65536)  # frames of different data before the buffer repeats
 
     @model_validator(mode="after")
     def _fits(self) -> "FrameDesign":
-        if self.frame_len > MAX_FRAME_LEN:
+        if self.buffer_len > MAX_FRAME_LEN:
+            frames = f"{self.num_data_frames} frames of " if self.num_data_frames > 1 else ""
             raise ValueError(
-                f"frame_len: found {self.frame_len} samples ({self.num_symbols} symbols of "
+                f"frame_len: found {self.buffer_len} samples ({frames}{self.num_symbols} symbols of "
                 f"{self.numerology.symbol_len}); must be at most {MAX_FRAME_LEN}; use fewer symbols or less fft_size"
             )
         if len(set(self.preamble_roots)) != len(self.preamble_roots) or not self.preamble_roots:
@@ -99,6 +105,11 @@ class FrameDesign(StrictModel):
         return self.num_symbols * self.numerology.symbol_len
 
     @property
+    def buffer_len(self) -> int:
+        """Samples before anything repeats: `num_data_frames` frames. It is the `frame_len` of the `Frame`."""
+        return self.num_data_frames * self.frame_len
+
+    @property
     def data_symbol_idx(self) -> tuple[int, ...]:
         """Indices of the data symbols within the frame."""
         return tuple(range(self.num_preamble_symbols + self.num_pilot_symbols, self.num_symbols))
@@ -108,21 +119,21 @@ class FrameDesign(StrictModel):
         """Indices of the pilot symbols within the frame."""
         return tuple(range(self.num_preamble_symbols, self.num_preamble_symbols + self.num_pilot_symbols))
 
-    def data_indices(self, node_idx: int) -> NDArray[np.int64]:
+    def data_indices(self, node_idx: int, frame_idx: int = 0) -> NDArray[np.int64]:
         """Constellation index of every data symbol of a node, shape (num_data_symbols, num_subcarriers)."""
-        return self._data(node_idx)[1]
+        return self._data(node_idx, frame_idx)[1]
 
-    def grid(self) -> NDArray[np.complex128]:
-        """Resource elements of every node at unit mean power per element of a full symbol.
+    def grid(self, frame_idx: int = 0) -> NDArray[np.complex128]:
+        """Resource elements of every node at unit mean power per element of a full symbol, in one of the frames.
 
         Shape (num_nodes, num_symbols, num_subcarriers). A comb symbol holds the power of a full one: its elements are
         stronger by num_subcarriers / (elements of the comb).
         """
-        return np.stack([self._node_grid(node_idx) for node_idx in range(self.num_nodes)])
+        return np.stack([self._node_grid(node_idx, frame_idx) for node_idx in range(self.num_nodes)])
 
     def frame(self, pilot_power: NDArray[np.float64], data_power: NDArray[np.float64] | None = None) -> Frame:
         """Frames of all nodes: mean power exactly 1 at unit powers, then preamble and pilots scaled by
-        sqrt(pilot_power), data by sqrt(data_power) (same as pilot_power if None).
+        sqrt(pilot_power), data by sqrt(data_power) (same as pilot_power if None). Mean over the whole buffer.
 
         Args:
             pilot_power: linear, shape (num_nodes,).
@@ -138,24 +149,31 @@ class FrameDesign(StrictModel):
                 raise ValueError(f"{name}: {power}; must be {self.num_nodes} finite numbers >= 0, one per node")
         samples = self._unit_samples.copy()
         data_start = self.data_symbol_idx[0] * self.numerology.symbol_len
-        samples[:, :data_start] *= np.sqrt(pilot)[:, None]
-        samples[:, data_start:] *= np.sqrt(data)[:, None]
+        frames = samples.reshape(self.num_nodes, self.num_data_frames, self.frame_len)  # a view
+        frames[..., :data_start] *= np.sqrt(pilot)[:, None, None]
+        frames[..., data_start:] *= np.sqrt(data)[:, None, None]
         return Frame(samples, pilot, data)
 
     @cached_property
     def _unit_samples(self) -> NDArray[np.complex128]:
-        samples = modulate(self.grid(), self.numerology)
+        samples = np.empty((self.num_nodes, self.buffer_len), dtype=np.complex128)
+        for frame_idx in range(self.num_data_frames):
+            at = frame_idx * self.frame_len
+            samples[:, at : at + self.frame_len] = modulate(self.grid(frame_idx), self.numerology)
         return samples / np.sqrt(np.mean(np.abs(samples) ** 2, axis=-1, keepdims=True))
 
-    def _node_grid(self, node_idx: int) -> NDArray[np.complex128]:
+    def _node_grid(self, node_idx: int, frame_idx: int) -> NDArray[np.complex128]:
         num_subcarriers = self.numerology.num_subcarriers
         sequence = zadoff_chu(self.preamble_roots[node_idx], self.preamble_len)[:num_subcarriers]
         preamble = np.tile(sequence, (self.num_preamble_symbols, 1))
-        return np.concatenate([preamble, self._pilots(node_idx), self._data(node_idx)[0]])
+        return np.concatenate([preamble, self._pilots(node_idx), self._data(node_idx, frame_idx)[0]])
 
-    def _data(self, node_idx: int) -> tuple[NDArray[np.complex128], NDArray[np.int64]]:
+    def _data(self, node_idx: int, frame_idx: int) -> tuple[NDArray[np.complex128], NDArray[np.int64]]:
+        if not 0 <= frame_idx < self.num_data_frames:
+            raise ValueError(f"frame_idx {frame_idx}; must lie in 0..{self.num_data_frames - 1}")
         shape = (self.num_data_symbols, self.numerology.num_subcarriers)
-        return data_symbols(self.modulation, shape, self._rng(_DATA_STREAM, node_idx))
+        further = (frame_idx,) if frame_idx else ()  # the first frame is that of a buffer of one
+        return data_symbols(self.modulation, shape, self._rng(_DATA_STREAM, node_idx, *further))
 
     def _pilots(self, node_idx: int) -> NDArray[np.complex128]:
         shape = (self.num_pilot_symbols, self.numerology.num_subcarriers)
@@ -167,5 +185,5 @@ class FrameDesign(StrictModel):
         owned = comb(node_idx, self.num_nodes, self.numerology.subcarriers)
         return np.where(owned, symbols * np.sqrt(shape[1] / max(int(owned.sum()), 1)), 0.0)
 
-    def _rng(self, stream: int, node_idx: int) -> np.random.Generator:
-        return np.random.default_rng(np.random.SeedSequence(self.data_seed, spawn_key=(stream, node_idx)))
+    def _rng(self, *key: int) -> np.random.Generator:
+        return np.random.default_rng(np.random.SeedSequence(self.data_seed, spawn_key=key))

@@ -358,8 +358,8 @@ def test_help_and_check_load_no_heavy_library(tmp_path: Path, arguments: list[st
     assert done.stdout.strip().endswith("HEAVY []")
 
 
-VERBS = ["init", "check", "run", "capture", "detect", "measure", "allocate", "report", "compare", "sweep", "keys",
-         "radios", "doctor"]  # fmt: skip
+VERBS = ["init", "check", "run", "capture", "detect", "range", "measure", "allocate", "report", "compare", "sweep",
+         "keys", "radios", "doctor"]  # fmt: skip
 
 
 @pytest.mark.parametrize("verb", [[], *([verb] for verb in VERBS), ["file", "check"], ["file", "info"]])

@@ -410,3 +410,42 @@ def test_a_symbol_is_observed_once_and_counted_from_zero(symbols):
     # twice the same elements would pass for independent noise
     with pytest.raises(ConfigError, match="symbols"):
         validate({"kind": "resource_elements", "symbols": symbols}, ResourceElements, "observations")
+
+
+# Buffers of several frames
+
+
+def test_frames_of_a_buffer_differ_in_data_only_and_the_first_is_the_one_of_a_buffer_of_one():
+    alone, several = design(), design(num_data_frames=3)
+
+    assert several.buffer_len == 3 * alone.frame_len == several.frame(np.ones(3)).frame_len
+    np.testing.assert_array_equal(several.grid(), alone.grid())
+    head = several.data_symbol_idx[0]
+    for t in (1, 2):
+        np.testing.assert_array_equal(several.grid(t)[:, :head], alone.grid()[:, :head])
+        for node in range(3):
+            same = np.mean(several.data_indices(node, t) == several.data_indices(node, 0))
+            assert same == pytest.approx(0.25, abs=0.1)  # QPSK; 312 symbols: 4 standard deviations
+    assert not np.array_equal(several.data_indices(0, 1), several.data_indices(1, 1))
+    with pytest.raises(ValueError, match=r"0\.\.2"):
+        several.data_indices(0, 3)
+
+
+def test_powers_scale_pilots_and_data_of_every_frame_of_a_buffer():
+    several = design(num_data_frames=3)
+    unit, scaled = (
+        several.frame(np.ones(3)).samples,
+        several.frame(np.array([1.0, 4.0, 0.0]), np.full(3, 9.0)).samples,
+    )
+
+    np.testing.assert_allclose(np.mean(np.abs(unit) ** 2, axis=1), 1.0, rtol=1e-12)
+    unit, scaled = (samples.reshape(3, 3, several.frame_len) for samples in (unit, scaled))
+    head = several.data_symbol_idx[0] * NUMEROLOGY.symbol_len
+    np.testing.assert_allclose(scaled[1, :, :head], 2 * unit[1, :, :head])
+    np.testing.assert_allclose(scaled[2, :, :head], 0.0)
+    np.testing.assert_allclose(scaled[..., head:], 3 * unit[..., head:])
+
+
+def test_a_buffer_that_no_radio_holds_is_refused():
+    with pytest.raises(ConfigError, match="65000 frames"):
+        design(num_data_frames=65000)
