@@ -154,7 +154,8 @@ def test_what_sigkill_leaves_on_is_as_documented_and_the_next_opening_silences_i
 
 
 def test_a_refused_transmission_leaves_the_board_silent(air: Air) -> None:
-    radio = GuardedRadio(PlutoRadio(f"pluto:{air.uris['bs1']}", "bs1"), Guard(SafetyTable(transmit=True)))
+    guard = Guard(SafetyTable(transmit=True))
+    radio = GuardedRadio(PlutoRadio(f"pluto:{air.uris['bs1']}", "bs1"), guard)
     try:
         assert radio.configure(SETTINGS).tx_gain_db == SETTINGS.tx_gain_db
         with pytest.raises(SafetyRefused, match=r"which no band of \[safety\] holds"):
@@ -163,6 +164,7 @@ def test_a_refused_transmission_leaves_the_board_silent(air: Air) -> None:
         assert settings_of(air.uris["bs1"])["tx_lo_hz"] == pytest.approx(SETTINGS.carrier_hz, abs=16)
     finally:
         radio.close()
+        guard.close()
 
 
 def test_the_gain_is_there_only_while_it_transmits(air: Air) -> None:
@@ -179,3 +181,4 @@ def test_the_gain_is_there_only_while_it_transmits(air: Air) -> None:
         assert is_silent(uri)
     finally:
         radio.close()
+        guard.close()

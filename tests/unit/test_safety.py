@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from testbed.device import Limits, Reception, Settings
 from testbed.errors import RadioError, RadioTimeout, SafetyRefused, SettingOutOfRange
+from testbed.radio import safety
 from testbed.radio.base import Radio, check_transmit
 from testbed.radio.safety import BandTable, Guard, GuardedRadio, SafetyTable, occupied_bandwidth, radiated_dbm
 from tests.emulator import tone
@@ -434,8 +435,11 @@ def test_a_radio_muted_for_its_gain_starts_anew_and_from_the_highest_attenuation
 
 
 @pytest.fixture
-def plain_signals() -> Iterator[None]:
-    numbers = (signal.SIGTERM, signal.SIGHUP, signal.SIGTSTP)
+def plain_signals(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    # as in a process of its own: no guard of another test minds them
+    monkeypatch.setattr(safety, "_minding", set())
+    monkeypatch.setattr(safety, "_taken", set())
+    numbers = (signal.SIGTERM, signal.SIGHUP, signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU)
     before = [signal.signal(number, signal.SIG_DFL) for number in numbers]
     yield
     for number, handler in zip(numbers, before, strict=True):
