@@ -225,10 +225,10 @@ def test_a_changed_setting_would_be_seen_by_this_very_check(
 
 
 def test_samples_of_two_epochs_are_sample_loss_and_never_one_reception(radio: Radio, other: Radio, air: Air) -> None:
-    # 40 MS take the server seconds; meanwhile what belongs to an epoch changes: on the wire all that is on the air, on
-    # a board its own settings
+    # 40 MS take the server some tenths of a second; meanwhile what belongs to an epoch changes: on the wire all that is
+    # on the air, on a board its own settings
     disturb = other.transmit if air.kind == "emulator" else lambda samples: radio.mute()
-    disturber = threading.Timer(0.3, disturb, args=[tone()])
+    disturber = threading.Timer(0.05, disturb, args=[tone()])
     disturber.start()
     with pytest.raises(SampleLoss, match=r"does not follow|interrupted after"):
         radio.receive(40_000_000)
