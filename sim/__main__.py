@@ -14,9 +14,15 @@ from testbed.errors import ConfigError
 if TYPE_CHECKING:
     from rich.progress import Progress
 
+    from sim.scene import Scene
+
 MAX_SEED = (1 << 64) - 1  # of Scene.seed, which model_copy does not check
 MAX_DRAWS = 100_000  # all rates of all draws are kept, 1 kB per draw and scheme
 MAX_TRIALS = 200_000
+
+IsolationOption = Annotated[
+    float | None, typer.Option(help="From transmit to receive port of every node, instead of the scene's.")
+]
 
 app = new_app("isac-sim", "The simulated world: channel emulator and ground truth for ISAC Testbed.")
 
@@ -37,6 +43,7 @@ def emulate(
     seed: Annotated[
         int | None, typer.Option(min=0, max=MAX_SEED, help="Seed of the noise, instead of the scene's.")
     ] = None,
+    self_isolation_db: IsolationOption = None,
     until_stdin_closes: Annotated[
         bool, typer.Option("--until-stdin-closes", help="End when standard input closes.")
     ] = False,
@@ -71,12 +78,12 @@ def emulate(
     from sim.channel import warm_up
     from sim.emulator import Emulator
     from sim.raw_ports import open_raw_ports, parse_port
-    from sim.scene import load_scene
+    from sim.scene import with_seed
     from testbed.radio.keys import load_server_keys
 
-    world = load_scene(scene)
+    world = _scene(scene, self_isolation_db)
     if seed is not None:
-        world = world.model_copy(update={"seed": seed})
+        world = with_seed(world, seed)
     raw_ports = [parse_port(text, "rx") for text in raw_rx or []] + [parse_port(text, "tx") for text in raw_tx or []]
     warm_up()  # the very first time compiling takes seconds, for which no client should wait
     with contextlib.ExitStack() as stack:
@@ -117,6 +124,7 @@ def pluto(
     seed: Annotated[
         int | None, typer.Option(min=0, max=MAX_SEED, help="Seed of the noise, instead of the scene's.")
     ] = None,
+    self_isolation_db: IsolationOption = None,
     realtime: Annotated[
         bool, typer.Option("--realtime", help="Samples pass as fast as the sample rate says; who is late loses some.")
     ] = False,
@@ -141,12 +149,12 @@ def pluto(
     """
     from sim.channel import warm_up
     from sim.pluto_server import PlutoServer, open_boards
-    from sim.scene import load_scene
+    from sim.scene import with_seed
     from sim.virtual_pluto import Nuisances
 
-    world = load_scene(scene)
+    world = _scene(scene, self_isolation_db)
     if seed is not None:
-        world = world.model_copy(update={"seed": seed})
+        world = with_seed(world, seed)
     nuisances = Nuisances(stale_buffers, random_start, clip_dbfs, underflow_every)
     warm_up()
     with contextlib.ExitStack() as stack:
@@ -175,17 +183,26 @@ def truth(
         list[str] | None,
         typer.Option(help="A,B,... milliwatt per node, wanted, 0 is silent; instead of the axis. May be repeated."),
     ] = None,
+    self_isolation_db: IsolationOption = None,
+    paths_only: Annotated[
+        bool, typer.Option("--paths-only", help="Delays, gains, phases and noise only: transmitters may be noisy.")
+    ] = False,
 ) -> None:
     """Write the exact noncentrality, delays, gains and noise of an experiment in a scene.
 
     Example: isac-sim truth comp comp --power-mw 0.3,0.2,0.4 --out truth.json
-    """
-    from sim.scene import load_scene
-    from sim.truth import write_truth
 
-    gains = dict(_gain(item) for item in rx_gain_db or [])
-    powers = [_power(item) for item in power_mw] if power_mw else None
-    write_truth(out, load_scene(scene), experiment, gains, powers)
+    Example: isac-sim truth localization experiment.toml --paths-only --self-isolation-db 55
+    """
+    from sim.truth import write_path_truth, write_truth
+
+    world, gains = _scene(scene, self_isolation_db), dict(_gain(item) for item in rx_gain_db or [])
+    if paths_only and power_mw:
+        raise ConfigError("--power-mw: paths and noise are the same at all powers; leave it out with --paths-only")
+    if paths_only:
+        write_path_truth(out, world, experiment, gains)
+    else:
+        write_truth(out, world, experiment, gains, [_power(item) for item in power_mw] if power_mw else None)
     print(f"wrote {out}")
 
 
@@ -295,6 +312,14 @@ def _progress() -> "Progress":
     console = Console(stderr=True)
     columns = TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn()
     return Progress(*columns, console=console, disable=not console.is_terminal, transient=True)
+
+
+def _scene(name_or_path: str, self_isolation_db: float | None) -> "Scene":
+    """A scene, with another isolation where one is given."""
+    from sim.scene import load_scene, with_self_isolation
+
+    loaded = load_scene(name_or_path)
+    return loaded if self_isolation_db is None else with_self_isolation(loaded, self_isolation_db)
 
 
 def _gain(item: str) -> tuple[str, float]:

@@ -74,7 +74,9 @@ def scatterers(scene: Scene, target_idx: int) -> list[Position]:
     if target.num_scatterers == 1 or target.size_m is None:
         return [target.position_m]
     drawn = [
-        unit_noise(scene.seed, target_idx, 0, target.num_scatterers, channel=2 + axis, purpose=Purpose.PLACEMENT)
+        unit_noise(
+            scene.standing_seed, target_idx, 0, target.num_scatterers, channel=2 + axis, purpose=Purpose.PLACEMENT
+        )
         for axis in range(len(target.size_m))
     ]
     # a circular sample's phase is uniform: -1/2 .. 1/2 of the box
@@ -92,7 +94,7 @@ class _Paths:
         self._carrier_hz, self._sample_rate_hz = carrier_hz, sample_rate_hz
         self._num_fading = 0
         num_rx = max(self._here.num_rx, 1)
-        self._calibration = self._here.array.calibration(scene.seed, rx, num_rx)
+        self._calibration = self._here.array.calibration(scene.standing_seed, rx, num_rx)
 
     def leakage(self) -> None:
         here, ones = self._here, tuple(self._calibration.tolist())
@@ -164,7 +166,7 @@ class _Paths:
         if scene.phases == "random":
             first, second = sorted((tx, self._rx))
             pair = second * (second + 1) // 2 + first  # the same for any number of nodes that follow
-            drawn = unit_noise(scene.seed, which, pair, 1, channel=scatterer, purpose=Purpose.PHASE)
+            drawn = unit_noise(scene.standing_seed, which, pair, 1, channel=scatterer, purpose=Purpose.PHASE)
             turns = float(np.angle(drawn[0])) / (2 * np.pi)
         num_rx = max(here.num_rx, 1)
         response = here.array.response(direction(here.position_m, comes_from), num_rx) * self._calibration

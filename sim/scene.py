@@ -13,10 +13,12 @@ from sim.antenna import LinearArray, Sector
 from sim.fading import Fading
 from sim.faults import Fault, check_faults
 from sim.impairments import Impairments
-from testbed.config import StrictModel, load
+from testbed.config import StrictModel, load, validate
 from testbed.device import Limits
 from testbed.errors import ConfigError
 from testbed.places import Place, Position, check_places, distance_m
+
+MAX_ISOLATION_DB = 300.0  # as good as no leakage
 
 
 @model_serializer(mode="wrap")
@@ -115,6 +117,9 @@ class Scene(StrictModel):
 
     title: str = ""
     seed: int = Field(ge=0, lt=1 << 64)  # of all that is drawn
+    # of what is drawn once and stands as long as the scene does: phases of paths, scatterers of a target, errors of an
+    # array; the seed if not given. `--seed` leaves it alone: it draws other noise in the same world
+    layout_seed: int | None = Field(default=None, ge=0, lt=1 << 64)
     phases: Literal["geometry", "random"] = "geometry"  # of paths: that of their length, or drawn from the seed
     hardware: Hardware = Hardware()
     nodes: tuple[SceneNode, ...] = Field(min_length=1, max_length=64)
@@ -171,6 +176,11 @@ class Scene(StrictModel):
                 )
 
     @property
+    def standing_seed(self) -> int:
+        """Of what is drawn once for a scene."""
+        return self.seed if self.layout_seed is None else self.layout_seed
+
+    @property
     def node_names(self) -> tuple[str, ...]:
         """Names in scene order; the order is part of the noise's key."""
         return tuple(node.name for node in self.nodes)
@@ -198,3 +208,25 @@ def scene_path(name_or_path: str) -> Path:
 def load_scene(name_or_path: str) -> Scene:
     """Read a scene; ConfigError in one line when it cannot be used."""
     return load(scene_path(name_or_path), Scene)
+
+
+def with_seed(scene: Scene, seed: int) -> Scene:
+    """The same world with other noise, and other fading."""
+    return scene.model_copy(update={"seed": seed, "layout_seed": scene.standing_seed})
+
+
+def with_self_isolation(scene: Scene, isolation_db: float) -> Scene:
+    """The scene with another isolation of every node that transmits and receives.
+
+    Raises:
+        ConfigError: out of range, or no node does both.
+    """
+    if not 0 <= isolation_db <= MAX_ISOLATION_DB:  # a NaN is refused here as well
+        raise ConfigError(f"--self-isolation-db {isolation_db:g}: must be 0 to {MAX_ISOLATION_DB:g} dB")
+    leaking = [node.num_tx > 0 and node.num_rx > 0 for node in scene.nodes]
+    if not any(leaking):
+        raise ConfigError("--self-isolation-db: no node of the scene transmits and receives; leave it out")
+    change = {"self_isolation_db": isolation_db}
+    nodes = [n.model_copy(update=change) if leaks else n for n, leaks in zip(scene.nodes, leaking, strict=True)]
+    changed = scene.model_copy(update={"nodes": tuple(nodes)})
+    return validate(changed.model_dump(), Scene, "scene")

@@ -13,29 +13,23 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from sim.propagation import ScenePath, scene_paths
+from sim.propagation import ScenePath
 from sim.scene import Scene
+from sim.truth_paths import HeardPaths, heard_paths, path_measurements, path_truth
 from testbed.errors import ConfigError
+from testbed.experiment.comp.config import CompExperiment
 from testbed.experiment.config import Experiment, load_experiment
-from testbed.measurement import (
-    Estimate,
-    Measurement,
-    MeasurementFile,
-    PathMeasurement,
-    PowerResponse,
-    save_measurements,
-)
+from testbed.measurement import Estimate, Measurement, MeasurementFile, PowerResponse, save_measurements
 from testbed.radio.gains import realise
 from testbed.units import thermal_noise_dbm, undb
 from testbed.waveform.observations import ResourceElements
-from testbed.waveform.shift import cyclic_shift
 
 MAX_POWER_MW = 1e8  # 80 dBm, as far as an experiment's own powers go
 
 
 def truth(
     scene: Scene,
-    experiment: Experiment,
+    experiment: CompExperiment,
     rx_gain_db: Mapping[str, float],
     powers: Sequence[Sequence[float]] | None = None,
 ) -> MeasurementFile:
@@ -67,7 +61,35 @@ def write_truth(
     powers: Sequence[Sequence[float]] | None = None,
 ) -> None:
     """Write the truth of an experiment file or preset; the other arguments, and errors, are those of `truth`."""
-    save_measurements(path, truth(scene, load_experiment(experiment), rx_gain_db, powers))
+    model = load_experiment(experiment)
+    if not isinstance(model, CompExperiment):
+        raise ConfigError(f"{experiment}: only a CoMP experiment has a noncentrality; use --paths-only")
+    save_measurements(path, truth(scene, model, rx_gain_db, powers))
+
+
+def truth_of_paths(scene: Scene, experiment: Experiment, rx_gain_db: Mapping[str, float]) -> MeasurementFile:
+    """Paths and noise only, at one point without powers; transmitters may be noisy.
+
+    Args:
+        scene: the world.
+        experiment: the instrument, of any kind.
+        rx_gain_db: as for `truth`.
+
+    Raises:
+        ConfigError: as of `truth`.
+    """
+    _check_radios(scene, experiment)
+    _check_static(scene, may_be_noisy=True)
+    users = {user.name: user.node for user in experiment.users}
+    waveform, gains = experiment.waveform, _gains(scene, experiment, rx_gain_db)
+    noise_var = _noise_variances(scene, waveform.numerology.sample_rate_hz, gains)
+    point = path_truth(scene, waveform, experiment.node_names, users, noise_var)
+    return MeasurementFile(experiment_sha256=experiment.sha256, points=(point,))
+
+
+def write_path_truth(path: Path, scene: Scene, experiment: str, rx_gain_db: Mapping[str, float]) -> None:
+    """Write what `truth_of_paths` tells of an experiment file or preset."""
+    save_measurements(path, truth_of_paths(scene, load_experiment(experiment), rx_gain_db))
 
 
 def effective_noise_var(scene: Scene, node_idx: int, sample_rate_hz: float, rx_gain_db: float) -> float:
@@ -75,6 +97,14 @@ def effective_noise_var(scene: Scene, node_idx: int, sample_rate_hz: float, rx_g
     limits = scene.limits(node_idx)
     lsb = limits.rx_amplitude(rx_gain_db) / limits.rx_full_scale
     return undb(thermal_noise_dbm(sample_rate_hz, scene.nodes[node_idx].noise_figure_db)) + lsb**2 / 6
+
+
+def _noise_variances(scene: Scene, sample_rate_hz: float, rx_gain_db: Mapping[str, float]) -> dict[str, Estimate]:
+    """Effective noise of every receiver while nobody transmits, at its realised gain."""
+    return {
+        name: Estimate.exact(effective_noise_var(scene, scene.node_names.index(name), sample_rate_hz, gain_db))
+        for name, gain_db in rx_gain_db.items()
+    }
 
 
 @dataclass(frozen=True)
@@ -91,47 +121,30 @@ class _Sent:
         return self.power > 0
 
 
-@dataclass(frozen=True)
-class _Heard:
-    """The paths from the experiment's nodes to one receiver."""
-
-    paths: tuple[ScenePath, ...]
-    tx: NDArray[np.int64]  # of every path, in node order of the experiment
-    gain: NDArray[np.complex128]  # amplitude of every path
-    delay_samples: NDArray[np.float64]  # after the first whole sample of the reference frame, modulo the frame
-
-    def columns(self, frames: NDArray[np.complex128]) -> NDArray[np.complex128]:
-        """Frames (num_nodes, frame_len) as every path delays them, shape (num_paths, frame_len)."""
-        return cyclic_shift(frames[self.tx], self.delay_samples)
-
-
 def _point(
-    scene: Scene, experiment: Experiment, wanted_power: NDArray[np.float64], rx_gain_db: Mapping[str, float]
+    scene: Scene, experiment: CompExperiment, wanted_power: NDArray[np.float64], rx_gain_db: Mapping[str, float]
 ) -> Measurement:
     sent = _sent(scene, experiment, wanted_power)
-    rate = experiment.waveform.numerology.sample_rate_hz
-    noise_var = {
-        name: effective_noise_var(scene, scene.node_names.index(name), rate, gain_db)
-        for name, gain_db in rx_gain_db.items()
-    }
+    waveform, names = experiment.waveform, experiment.node_names
+    noise_var = _noise_variances(scene, waveform.numerology.sample_rate_hz, rx_gain_db)
     noncentrality, rank, sensing, communication, paths = {}, {}, {}, {}, []
-    for name in experiment.node_names:
-        heard = _heard(scene, experiment, name, name)
-        paths += _path_measurements(scene, heard)
+    for name in names:
+        heard = heard_paths(scene, waveform, names, name, name)
+        paths += path_measurements(scene, heard)
         for cell in experiment.cells:
             if cell.node == name:
-                lam, rank[cell.name] = _noncentrality(sent, heard, experiment, cell.name, noise_var[name])
+                lam, rank[cell.name] = _noncentrality(sent, heard, experiment, cell.name, noise_var[name].value)
                 noncentrality[cell.name] = Estimate.exact(lam)
                 sensing[cell.name] = _sensing(sent, heard, experiment, cell.name, name)
     for user in experiment.users:
-        heard = _heard(scene, experiment, user.name, user.node)
-        paths += _path_measurements(scene, heard)
+        heard = heard_paths(scene, waveform, names, user.name, user.node)
+        paths += path_measurements(scene, heard)
         communication[user.name] = _communication(sent, heard, experiment, user.name, user.node)
     return Measurement(
         origin="truth",
-        node_names=experiment.node_names,
+        node_names=names,
         power=tuple(float(p) for p in sent.power),
-        noise_var={name: Estimate.exact(value) for name, value in noise_var.items()},
+        noise_var=noise_var,
         noncentrality=noncentrality,
         rank=rank,
         paths=tuple(paths),
@@ -140,7 +153,7 @@ def _point(
     )
 
 
-def _sent(scene: Scene, experiment: Experiment, wanted_power: NDArray[np.float64]) -> _Sent:
+def _sent(scene: Scene, experiment: CompExperiment, wanted_power: NDArray[np.float64]) -> _Sent:
     limits = [scene.limits(scene.node_names.index(name)) for name in experiment.node_names]
     wanted = experiment.waveform.frame(wanted_power).samples
     on_air = np.stack([realise(samples, radio)[2] for samples, radio in zip(wanted, limits, strict=True)])
@@ -150,47 +163,8 @@ def _sent(scene: Scene, experiment: Experiment, wanted_power: NDArray[np.float64
     return _Sent(on_air, power, unit)
 
 
-def _heard(scene: Scene, experiment: Experiment, receiver: str, reference: str) -> _Heard:
-    """Paths to a receiver; time counts from the first path of the reference's frame, rounded to a whole sample.
-
-    Reference is the receiver itself, or the node that serves it.
-    """
-    numerology = experiment.waveform.numerology
-    index = [scene.node_names.index(name) for name in experiment.node_names]
-    rx = scene.node_names.index(receiver)
-    arriving = scene_paths(scene, rx, numerology.carrier_hz, numerology.sample_rate_hz)
-    paths = tuple(path for path in arriving if path.tx in index)
-    arrival = np.array([scene.nodes[path.tx].start_offset_samples + path.delay_samples for path in paths])
-    first = next(
-        k for k, path in enumerate(paths) if scene.nodes[path.tx].name == reference and path.kind in ("self", "direct")
-    )
-    delays = arrival - round(float(arrival[first]))
-    frame_len = experiment.waveform.frame_len
-    return _Heard(
-        paths=paths,
-        tx=np.array([index.index(path.tx) for path in paths]),
-        gain=np.array([path.gain for path in paths]),
-        delay_samples=delays - frame_len * np.round(delays / frame_len),
-    )
-
-
-def _path_measurements(scene: Scene, heard: _Heard) -> list[PathMeasurement]:
-    return [
-        PathMeasurement(
-            tx=scene.nodes[path.tx].name,
-            rx=scene.nodes[path.rx].name,
-            kind=path.kind,
-            via=path.via,
-            delay_samples=Estimate.exact(delay),
-            power_gain=Estimate.exact(abs(path.gain) ** 2),
-            phase_rad=Estimate.exact(float(np.angle(path.gain))),
-        )
-        for path, delay in zip(heard.paths, heard.delay_samples, strict=True)
-    ]
-
-
 def _noncentrality(
-    sent: _Sent, heard: _Heard, experiment: Experiment, cell: str, noise_var: float
+    sent: _Sent, heard: HeardPaths, experiment: CompExperiment, cell: str, noise_var: float
 ) -> tuple[float, int]:
     """Lam = 2 ||(I - P_D) X h||^2 / sigma2 and the rank of (I - P_D) X, from true columns and gains.
 
@@ -208,7 +182,7 @@ def _noncentrality(
     return lam, int(np.linalg.matrix_rank(visible / np.linalg.norm(X, axis=0), tol=1e-3))
 
 
-def _sensing(sent: _Sent, heard: _Heard, experiment: Experiment, cell: str, node: str) -> PowerResponse:
+def _sensing(sent: _Sent, heard: HeardPaths, experiment: CompExperiment, cell: str, node: str) -> PowerResponse:
     """gram_lm = Re(conj(h_l) h_m (X1^H (I - P_D) X1)_lm) / N, so that lam(P) = 2 N / sigma2 s^T gram s, s = sqrt(P).
 
     X1 has the columns of unit drive, D those of the listed paths from the nodes that transmit. What concerns a silent
@@ -230,7 +204,9 @@ def _sensing(sent: _Sent, heard: _Heard, experiment: Experiment, cell: str, node
     return _power_response(told, experiment, node, None, observations.num_observations(numerology))
 
 
-def _communication(sent: _Sent, heard: _Heard, experiment: Experiment, user: str, serving: str) -> PowerResponse:
+def _communication(
+    sent: _Sent, heard: HeardPaths, experiment: CompExperiment, user: str, serving: str
+) -> PowerResponse:
     """gram_lm = mean over the data elements of Re(conj(y_l) y_m), y_l all that comes from node l at unit drive.
 
     SINR = P_o gram_oo / (s^T gram s + sigma2), o the serving node and s = sqrt(P) of the others.
@@ -256,7 +232,7 @@ def _gram(
 
 
 def _power_response(
-    gram: NDArray[np.float64], experiment: Experiment, node: str, serving: str | None, num_observations: int
+    gram: NDArray[np.float64], experiment: CompExperiment, node: str, serving: str | None, num_observations: int
 ) -> PowerResponse:
     gains = zip(experiment.node_names, np.diag(gram), strict=True)
     return PowerResponse(
@@ -275,14 +251,14 @@ def _visible(X: NDArray[np.complex128], D: NDArray[np.complex128]) -> NDArray[np
     return left
 
 
-def _roles(heard: _Heard, experiment: Experiment, cell: str) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+def _roles(heard: HeardPaths, experiment: CompExperiment, cell: str) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
     """Which paths are the echoes of a cell, and for which others the experiment's detector has a column."""
     under_test = np.array([path.via == cell and path.kind == "echo" for path in heard.paths])
     listed = np.array([_listed(path, experiment) for path in heard.paths])
     return under_test, listed & ~under_test
 
 
-def _listed(path: ScenePath, experiment: Experiment) -> bool:
+def _listed(path: ScenePath, experiment: CompExperiment) -> bool:
     """Whether the experiment's detector has a column for a path."""
     if path.kind == "echo":
         return path.via in {cell.name for cell in experiment.cells}
@@ -291,7 +267,7 @@ def _listed(path: ScenePath, experiment: Experiment) -> bool:
     return True
 
 
-def _powers(experiment: Experiment, powers: Sequence[Sequence[float]] | None) -> list[NDArray[np.float64]]:
+def _powers(experiment: CompExperiment, powers: Sequence[Sequence[float]] | None) -> list[NDArray[np.float64]]:
     """Wanted power of every node, point by point."""
     names = experiment.node_names
     if powers is None:
@@ -338,21 +314,10 @@ def _gains(scene: Scene, experiment: Experiment, given: Mapping[str, float]) -> 
     return gains
 
 
-def _check_scene(scene: Scene, experiment: Experiment) -> None:
+def _check_scene(scene: Scene, experiment: CompExperiment) -> None:
     """One noncentrality for all frames needs a static scene that has what the experiment names."""
+    _check_radios(scene, experiment)
     targets = [target.name for target in scene.targets]
-    for table, rows in (("nodes", experiment.nodes), ("users", experiment.users)):
-        for i, row in enumerate(rows):
-            if row.name not in scene.node_names:
-                raise ConfigError(
-                    f"{table}[{i}].name: '{row.name}' is no node of the scene; it has {', '.join(scene.node_names)}"
-                )
-            real = scene.nodes[scene.node_names.index(row.name)]
-            if real.num_rx == 0 or (table == "nodes" and real.num_tx == 0):
-                raise ConfigError(
-                    f"{table}[{i}].name: '{row.name}' has num_tx = {real.num_tx} and num_rx = {real.num_rx} in the "
-                    f"scene; {'nodes must transmit and receive' if table == 'nodes' else 'users must receive'}"
-                )
     for i, cell in enumerate(experiment.cells):
         if cell.name not in targets:
             raise ConfigError(f"cells[{i}].name: '{cell.name}' is no target of the scene; it has {', '.join(targets)}")
@@ -364,15 +329,32 @@ def _check_scene(scene: Scene, experiment: Experiment) -> None:
                 f"it has {', '.join(clutter) or 'none'}"
             )
     _check_static(scene)
+
+
+def _check_radios(scene: Scene, experiment: Experiment) -> None:
+    """The scene has the experiment's nodes and users, and they can do what they shall."""
+    tables = {"nodes": experiment.node_names, "users": tuple(user.name for user in experiment.users)}
+    for table, names in tables.items():
+        for i, name in enumerate(names):
+            if name not in scene.node_names:
+                raise ConfigError(
+                    f"{table}[{i}].name: '{name}' is no node of the scene; it has {', '.join(scene.node_names)}"
+                )
+            real = scene.nodes[scene.node_names.index(name)]
+            if real.num_rx == 0 or (table == "nodes" and real.num_tx == 0):
+                raise ConfigError(
+                    f"{table}[{i}].name: '{name}' has num_tx = {real.num_tx} and num_rx = {real.num_rx} in the "
+                    f"scene; {'nodes must transmit and receive' if table == 'nodes' else 'users must receive'}"
+                )
+
+
+def _check_static(scene: Scene, *, may_be_noisy: bool = False) -> None:
+    """The truth file tells of one channel per pair of nodes, that stays as it is, between radios on one clock."""
     for i, target in enumerate(scene.targets):
         if target.velocity_mps is not None and any(target.velocity_mps):
             raise ConfigError(
                 f"targets[{i}].velocity_mps: {target.name} moves; the truth file is for static scenes, set it to zero"
             )
-
-
-def _check_static(scene: Scene) -> None:
-    """The truth file tells of one channel per pair of nodes, that stays as it is, between radios on one clock."""
     reason = "which the truth file cannot tell of"
     if scene.fading is not None:
         raise ConfigError(f"fading: gains change from block to block, {reason}; remove the table")
@@ -386,10 +368,11 @@ def _check_static(scene: Scene) -> None:
         found = {
             "num_rx": node.num_rx > 1,
             "self_taps": bool(node.self_taps),
-            "tx_noise_dbc": node.tx_noise_dbc is not None,
+            "tx_noise_dbc": node.tx_noise_dbc is not None and not may_be_noisy,
             "path_loss.rician_k_db": node.path_loss is not None and node.path_loss.rician_k_db is not None,
             "impairments": not impairments.is_off,
         }
         for key, is_so in found.items():
             if is_so:
-                raise ConfigError(f"nodes[{i}].{key}: {node.name} has it, {reason}; remove it, or do without truth")
+                instead = "take --paths-only" if key == "tx_noise_dbc" else "do without truth"
+                raise ConfigError(f"nodes[{i}].{key}: {node.name} has it, {reason}; remove it, or {instead}")

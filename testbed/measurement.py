@@ -125,6 +125,42 @@ class MeasurementFile(StrictModel):
     points: tuple[Measurement, ...]
 
 
+class RangeIdentification(StrictModel):
+    """Gains of a network that ranges, from K+1 captures: nobody on the air, then each of K nodes alone.
+
+    All are per used resource element over the mean power in time of the node that was alone. Values are unbiased: where
+    there is next to nothing to measure they may be negative, and whoever allocates power takes 0 for them.
+    """
+
+    node_names: tuple[str, ...]  # transmitting nodes, the order of `power`
+    user_names: tuple[str, ...] = ()
+    power: tuple[float, ...]  # at which each node was alone, mean over its frames, milliwatt
+    noise_var: dict[str, Estimate]  # per receiver: E|w|^2 per complex sample and per element, milliwatt
+    arrival: dict[str, dict[str, Estimate]]  # per receiver and transmitter: all that arrives; of a node, of the others
+    echo: dict[str, Estimate]  # per node: its own echo of the target
+    residual_self: dict[str, Estimate]  # per node: what its own transmission leaves after all that is known of it
+    warnings: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "RangeIdentification":
+        nodes, users = self.node_names, self.user_names
+        if len(self.power) != len(nodes) or not min(self.power, default=0.0) > 0:
+            raise ValueError(f"power: must be {len(nodes)} numbers > 0, one per node")
+        for key in ("echo", "residual_self"):
+            if set(getattr(self, key)) != set(nodes):
+                raise ValueError(f"{key}: must be of {', '.join(nodes)}")
+        for key in ("noise_var", "arrival"):
+            if set(getattr(self, key)) != {*nodes, *users}:
+                raise ValueError(f"{key}: must be of {', '.join((*nodes, *users))}")
+        if any(estimate.value <= 0 for estimate in self.noise_var.values()):
+            raise ValueError("noise_var: must be positive")
+        for receiver, row in self.arrival.items():
+            others = [name for name in nodes if name != receiver]
+            if set(row) != set(others):
+                raise ValueError(f"arrival.{receiver}: must be of {', '.join(others)}")
+        return self
+
+
 NOISE_BLOCK_SAMPLES = 1 << 20  # per channel; squares of a whole capture would take twice its memory
 
 
@@ -136,6 +172,16 @@ def save_measurements(path: Path, measurements: MeasurementFile) -> None:
 def load_measurements(path: Path) -> MeasurementFile:
     """Read what `save_measurements` wrote; CaptureError in one line otherwise."""
     return read_document(path, MeasurementFile, "a measurement file", "measure again")
+
+
+def save_identification(path: Path, identification: RangeIdentification) -> None:
+    """Write as JSON; floats keep every bit. CaptureError in one line when the file cannot be written."""
+    write_document(path, identification.model_dump(mode="json"))
+
+
+def load_identification(path: Path) -> RangeIdentification:
+    """Read what `save_identification` wrote; CaptureError in one line otherwise."""
+    return read_document(path, RangeIdentification, "an identification file", "measure again")
 
 
 def noise_estimate(raw: NDArray[np.int16], lsb: float) -> Estimate:

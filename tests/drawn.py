@@ -11,13 +11,13 @@ from sim.truth import truth
 from testbed.capture import CHUNK_TABLE, Capture, NodeCapture, save
 from testbed.config import validate
 from testbed.device import Limits, Settings
-from testbed.experiment.config import Experiment
-from testbed.experiment.feedback import first_allocation
-from testbed.experiment.loop import close
-from testbed.experiment.prediction import comm_sinr, predict
-from testbed.experiment.record import RunDirectory
-from testbed.experiment.rounds import save_round
-from testbed.experiment.step import Step
+from testbed.experiment.comp.config import CompExperiment
+from testbed.experiment.comp.feedback import first_allocation
+from testbed.experiment.comp.loop import close
+from testbed.experiment.comp.prediction import comm_sinr, predict
+from testbed.experiment.comp.record import CompRun
+from testbed.experiment.comp.rounds import save_round
+from testbed.experiment.comp.step import Step
 from testbed.measurement import Estimate, LinkMeasurement, Measurement, MeasurementFile, save_measurements
 from testbed.sensing.detect import Detection
 from testbed.waveform.frame import Frame
@@ -74,7 +74,7 @@ def drawn_detection(
     )
 
 
-def store_capture(path: Path, experiment: Experiment, condition: str, frame: Frame | None) -> None:
+def store_capture(path: Path, experiment: CompExperiment, condition: str, frame: Frame | None) -> None:
     """A short capture of all nodes and users."""
     rng = np.random.default_rng(5)
     raw = rng.integers(-40, 40, size=(1, 1280, 2), dtype=np.int16)
@@ -87,7 +87,7 @@ def store_capture(path: Path, experiment: Experiment, condition: str, frame: Fra
     save(path, Capture(condition, experiment.node_names, frame, nodes, {}, experiment.resolved(), simulated, info))
 
 
-def loop_experiment(**tables: Any) -> Experiment:
+def loop_experiment(**tables: Any) -> CompExperiment:
     """The CoMP preset with its loop alone and few frames; keywords replace keys of its tables, None a whole table."""
     data = comp_text()
     del data["power"]
@@ -99,10 +99,10 @@ def loop_experiment(**tables: Any) -> Experiment:
             data.pop(name, None)
         else:
             data[name] = changes
-    return validate(data, Experiment, "loop")
+    return validate(data, CompExperiment, "loop")
 
 
-def store_loop(run: RunDirectory, experiment: Experiment, num_rounds: int, *, with_truth: bool = True) -> None:
+def store_loop(run: CompRun, experiment: CompExperiment, num_rounds: int, *, with_truth: bool = True) -> None:
     """Rounds as a run of the CoMP scene leaves them: gains drawn about the true ones, powers from the solver."""
     rng = np.random.default_rng(3)
     scene, gains_db = comp_scene(), {row.name: 40.0 for row in experiment.receivers}
@@ -131,7 +131,7 @@ def store_loop(run: RunDirectory, experiment: Experiment, num_rounds: int, *, wi
 
 
 def _drawn_measurement(
-    rng: np.random.Generator, experiment: Experiment, true: Measurement, run: RunDirectory, step: Step
+    rng: np.random.Generator, experiment: CompExperiment, true: Measurement, run: CompRun, step: Step
 ) -> Measurement:
     """A measurement scattered about the true one, its statistics and links stored."""
 
@@ -184,7 +184,7 @@ def _drawn_measurement(
 
 
 def _store_link(
-    rng: np.random.Generator, experiment: Experiment, run: RunDirectory, step: Step, user: Any, sinr: float
+    rng: np.random.Generator, experiment: CompExperiment, run: CompRun, step: Step, user: Any, sinr: float
 ) -> LinkMeasurement:
     points = constellation(experiment.waveform.modulation)
     sent = rng.integers(0, points.size, 500)

@@ -14,7 +14,8 @@ from testbed.capture import CHUNK_SAMPLES, CHUNK_TABLE, Capture, NodeCapture
 from testbed.config import validate
 from testbed.device import Reception, Settings
 from testbed.experiment.acquire import setup_document
-from testbed.experiment.config import Experiment, preset_text
+from testbed.experiment.comp.config import CompExperiment
+from testbed.experiment.config import preset_text
 from testbed.measurement import Estimate
 from testbed.radio.gains import realise
 from testbed.units import undb
@@ -28,11 +29,11 @@ def comp_text() -> dict[str, Any]:
     return tomllib.loads(preset_text("comp"))
 
 
-def comp_experiment(**waveform: Any) -> Experiment:
+def comp_experiment(**waveform: Any) -> CompExperiment:
     """The CoMP preset; keywords replace keys of its [waveform] table."""
     data = comp_text()
     data["waveform"] |= waveform
-    return validate(data, Experiment, "comp")
+    return validate(data, CompExperiment, "comp")
 
 
 def comp_scene(*, seed: int = 1, **node: Any) -> Scene:
@@ -65,7 +66,7 @@ def capture_comp(
     num_frames: int = 200,
     condition: str = "all",
     scene: Scene | None = None,
-    experiment: Experiment | None = None,
+    experiment: CompExperiment | None = None,
     listening: tuple[str, ...] = ("bs1", "bs2", "bs3"),
     muted: bool = False,
 ) -> Capture:
@@ -112,17 +113,17 @@ def capture_comp(
     )
 
 
-def everyone(experiment: Experiment | None = None) -> tuple[str, ...]:
+def everyone(experiment: CompExperiment | None = None) -> tuple[str, ...]:
     """Names of all receivers."""
     return tuple(row.name for row in (experiment or comp_experiment()).receivers)
 
 
-def own_clock_experiment(**capture: Any) -> Experiment:
+def own_clock_experiment(**capture: Any) -> CompExperiment:
     """The CoMP preset with users that have clocks of their own; keywords replace keys of its [capture] table."""
     data = comp_text()
     data["shared_reference"] = "nodes"
     data["capture"] |= capture
-    return validate(data, Experiment, "comp")
+    return validate(data, CompExperiment, "comp")
 
 
 def scene_with_user_clocks(**impairments: Any) -> Scene:

@@ -54,7 +54,7 @@ class NodeCapture:
             "timeout": f"no answer in time {near}",
             "underflow": f"underflows {near}, as the radio of {notice.node} reported",
             "gap": f"{notice.node} fell silent {near}, in {count}",
-            "unverified": "the radio cannot tell of losses, nor can frames so weak; samples may be missing",
+            "unverified": "the radio cannot tell of losses, nor can frames so weak or so few; samples may be missing",
         }[notice.kind]
         if notice.kind != "unverified":
             told += "; received again" if notice.attempt < self.attempts else "; kept"

@@ -12,8 +12,9 @@ import numpy as np
 from testbed.capture import CHUNK_TABLE, Capture, CaptureWriter, NodeCapture, load
 from testbed.device import Settings
 from testbed.errors import RadioError
-from testbed.experiment.config import Experiment, NodeTable, UserTable
+from testbed.experiment.config import Experiment
 from testbed.experiment.reception import record
+from testbed.experiment.tables import NodeTable, UserTable
 from testbed.measurement import Estimate
 from testbed.radio.base import Radio
 from testbed.radio.gains import plan_receive_gain, realise
@@ -198,7 +199,7 @@ def setup_document(experiment: Experiment) -> dict[str, Any]:
     return {
         "numerology": experiment.waveform.numerology.model_dump(mode="json"),
         "survey": experiment.survey.model_dump(mode="json"),
-        "observations": experiment.detection.observations.model_dump(mode="json"),
+        "observations": experiment.observations.model_dump(mode="json"),
         "waveform": experiment.waveform.model_dump(mode="json"),
         "own_clocks": list(experiment.own_clocks),
     }

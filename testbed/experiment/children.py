@@ -17,8 +17,10 @@ LAST_WORDS_TIMEOUT_S = 0.5  # a connection is seen to close a little before its 
 
 
 @contextlib.contextmanager
-def emulator(scene: str, seed: int | None, log: Path) -> Iterator[str]:
+def emulator(scene: str, seed: int | None, log: Path, self_isolation_db: float | None = None) -> Iterator[str]:
     """Run the channel emulator for the duration of the block; yields its endpoint.
+
+    Seed and isolation of every node are the scene's own where they are None.
 
     The child ends when its standard input closes, so it cannot outlive this process, and it stands in a session of its
     own, so that Ctrl-C reaches it only after the transmitters were muted.
@@ -31,6 +33,7 @@ def emulator(scene: str, seed: int | None, log: Path) -> Iterator[str]:
     command = [sys.executable, "-m", "sim", "emulate", scene, "--endpoint", "tcp://127.0.0.1:0", "--until-stdin-closes"]
     if seed is not None:
         command += ["--seed", str(seed)]
+    command += _isolation(self_isolation_db)
     with log.open("wb") as stderr:
         child = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=stderr, start_new_session=True
@@ -60,10 +63,14 @@ def truth(
     out: Path,
     log: Path,
     powers: Sequence[Sequence[float]] = (),
+    *,
+    self_isolation_db: float | None = None,
+    paths_only: bool = False,
 ) -> Iterator[Callable[[], None]]:
     """Have the truth file written while the block runs; yields a function that waits for it.
 
-    One point per power vector in milliwatt, or per power of the experiment's axis where none is given.
+    One point per power vector in milliwatt, or per power of the experiment's axis where none is given; a single one of
+    no power where `paths_only` are wanted. The isolation of every node is the scene's own where it is None.
 
     That function raises ConfigError with the child's own line when the file cannot be written.
     """
@@ -71,6 +78,7 @@ def truth(
     command = [sys.executable, "-m", "sim", "truth", scene, str(experiment), "--out", str(out)]
     command += [argument for gain in gains for argument in ("--rx-gain-db", gain)]
     command += [argument for row in powers for argument in ("--power-mw", ",".join(repr(float(p)) for p in row))]
+    command += _isolation(self_isolation_db) + (["--paths-only"] if paths_only else [])
     with log.open("wb") as stderr:
         child = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=stderr, start_new_session=True
@@ -88,6 +96,10 @@ def truth(
         yield wait
     finally:
         _stop(child)
+
+
+def _isolation(self_isolation_db: float | None) -> list[str]:
+    return [] if self_isolation_db is None else ["--self-isolation-db", repr(float(self_isolation_db))]
 
 
 def _first_line(child: "subprocess.Popen[bytes]") -> str:

@@ -13,6 +13,17 @@ from testbed.radio.remote import WireClient
 
 Ask = Callable[[str], bool]
 
+# Simulated noise is a function of the epoch. Every condition of every step has an epoch of its own, far enough apart
+# that what comes between (muting, gains, transmitting) never reaches the next one.
+FIRST_EPOCH = 4096
+EPOCHS_PER_STEP = 4096
+TRANSMIT_EPOCHS = 1024
+
+
+def step_epoch(serial: int, condition_idx: int = 0) -> int:
+    """The epoch of a condition of a step; no two steps of a run have the same serial number."""
+    return FIRST_EPOCH + serial * EPOCHS_PER_STEP + TRANSMIT_EPOCHS + condition_idx
+
 
 class Conditions(Protocol):
     """Something that can put the world into a condition."""
@@ -62,15 +73,19 @@ class OperatorConditions:
 
     def __init__(self, ask: Ask) -> None:
         self._ask = ask
+        self._now = ""
 
     def set(self, condition: str, epoch: int | None = None) -> None:
-        """Ask; a refusal ends the run. The air knows no epochs."""
+        """Ask, unless it is so already; a refusal ends the run. The air knows no epochs."""
+        if condition == self._now:
+            return
         wish = {
             "all": "put every target in its cell",
             "empty": "take every target out of its cell",
         }.get(condition, f"take target {condition.removeprefix('without:')} out of its cell, the others in theirs")
         if not self._ask(f"condition '{condition}': {wish}, then confirm"):
             raise IsacError(f"condition '{condition}': not confirmed; the run ends here, its captures are kept")
+        self._now = condition
 
     def describe(self) -> dict[str, Any]:
         """Nothing: the air has no seed."""

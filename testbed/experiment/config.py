@@ -1,163 +1,48 @@
-"""The experiment file: all that belongs to the instrument. It never reads the scene; it may name one to be emulated."""
+"""The experiment file: all that belongs to the instrument. It never reads the scene; it may name one to be emulated.
+
+Here is what every experiment has: a network of radios, a survey, a waveform, how to capture. What is done with them is
+its `kind`, a paper of its own: `comp`, `localization`; each adds its tables in its package (see `procedure`).
+"""
 
 import hashlib
+import importlib
 import json
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from testbed.config import StrictModel, load
+from testbed.config import StrictModel, read_toml, validate
 from testbed.errors import ConfigError
-from testbed.places import Place
+from testbed.experiment.tables import (
+    AcquisitionTable,
+    CaptureTable,
+    CellTable,
+    EmulatorTable,
+    HardwareTable,
+    NodeTable,
+    ReflectorTable,
+    Row,
+    UserTable,
+    VerdictTable,
+)
 from testbed.radio.libiio import check_uri
 from testbed.radio.safety import SafetyTable
 from testbed.sensing.model import Cell, Reflector, Survey, SurveyNode, SurveyUser
-from testbed.units import db
 from testbed.waveform.frame import FrameDesign
-from testbed.waveform.observations import Observations
+from testbed.waveform.observations import Observations, ResourceElements
 
-# noise-only samples per H0 frame that share the estimate, per degree of freedom (SIGNAL_CHAIN section 4)
-MUTED_SAMPLES_PER_FRAME_AND_NODE = 10
-
-
-class HardwareTable(StrictModel):
-    """What the radios are assumed to be before one is opened, for the link budget; a run uses what they report."""
-
-    tx_full_scale_dbm: float = 15.0  # full-scale tone at tx_gain_db = 0
-    rx_full_scale_dbm: float = 10.2  # power that reaches full scale at rx_gain_db = 0
-    rx_bits: int = Field(default=12, ge=4, le=16)
-    tx_bits: int = Field(default=12, ge=4, le=16)
-    tx_gain_min_db: float = -89.75
-    tx_gain_max_db: float = 0.0
-    tx_gain_step_db: float = Field(default=0.25, gt=0)
-    rx_gain_min_db: float = -3.0
-    rx_gain_max_db: float = 71.0
-    rx_gain_step_db: float = Field(default=1.0, gt=0)
-
-
-class EmulatorTable(StrictModel):
-    """Runs the experiment on simulated air; the scene is only named for the child process."""
-
-    scene: str  # packaged name, or path relative to the experiment file
-    seed: int | None = Field(default=None, ge=0, lt=1 << 64)  # of the noise, instead of the scene's own
-
-
-class RadioTable(Place):
-    """A radio of the network, where the survey puts it."""
-
-    # 'emulator', tcp://HOST:PORT of a server that has a node of this name, pluto:ip:HOST[:PORT] or pluto:usb:
-    radio: str = "emulator"
-    channel: int = Field(default=0, ge=0, le=1)  # of a Pluto: two of its channels serve two nodes
-    fir: str = Field(default="standard", min_length=1)  # filter of a Pluto: 'standard', 'keep', or path of a .ftr file
-    keys: str | None = Field(default=None, min_length=1)  # folder of keys for that server (`isac keys`), if it has any
-    antenna_gain_dbi: float = 0.0  # for the link budget
-    noise_figure_db: float = Field(default=8.0, ge=0, le=60)  # for the link budget
-    rx_gain_db: float | Literal["auto"] | None = None  # instead of capture.rx_gain_db
-
-
-Row = TypeVar("Row", bound=RadioTable)
-
-
-class NodeTable(RadioTable):
-    """A transmitting and receiving node."""
-
-    self_isolation_db: float = Field(default=60.0, ge=0, le=200)  # for the link budget
-
-
-class UserTable(RadioTable):
-    """A receive-only node. It synchronises on the frame of the node that serves it."""
-
-    node: str  # that serves it
-
-
-class CellTable(Place):
-    """A cell under test: a hypothesised target that one node judges."""
-
-    node: str
-    rcs_m2: float = Field(default=1.0, ge=0)  # assumed, for the link budget
-
-
-class ReflectorTable(Place):
-    """A static reflector the survey lists."""
-
-    rcs_m2: float = Field(default=1.0, ge=0)  # assumed, for the link budget
-
-
-class DetectionTable(StrictModel):
-    """The test and its level."""
-
-    pfa: float = Field(gt=0, lt=1)
-    statistic: Literal["known_noise", "cfar"] | None = None  # of the verdict; none: known_noise if emulated, else cfar
-    observations: Observations
-
-
-class PowerTable(StrictModel):
-    """The power axis of a run: every node transmits with each of these powers in turn."""
-
-    axis_dbm: tuple[Annotated[float, Field(ge=-150, le=80)], ...] = Field(min_length=1, max_length=1000)  # in turn
-
-
-class CaptureTable(StrictModel):
-    """How much is captured, at which receive gain, and how much of it is kept."""
-
-    num_frames: int = Field(ge=1, le=10_000_000)  # trials per power, cell and hypothesis
-    rx_gain_db: float | Literal["auto"] = "auto"  # auto: planned from a sounding capture at the highest power
-    min_muted_samples: int = Field(default=0, ge=0)  # more than the detector's own need
-    # of every capture, once it is judged; 0 keeps statistics only
-    keep_frames: Literal["all"] | Annotated[int, Field(ge=0)] = "all"
-
-
-class AcquisitionTable(StrictModel):
-    """What to do about a reception that is not whole."""
-
-    max_attempts: int = Field(default=3, ge=1, le=1000)  # at the samples of a node
-    on_loss: Literal["retry", "stop"] = "retry"  # samples were lost, or a radio did not answer
-    on_damage: Literal["retry", "stop", "keep"] = "retry"  # a transmitter fell silent; keep: a warning says where
-    timeout_s: float = Field(default=10.0, gt=0, le=3600)  # of a radio's answer
-
-
-class RequirementsTable(StrictModel):
-    """What the network has to deliver, to every cell under test and every user."""
-
-    min_pod: float = Field(gt=0, lt=1)  # at detection.pfa, by the experiment's test
-    min_rate_bps_hz: float = Field(ge=0, le=30)  # log2(1 + SINR) per used resource element
-
-
-class AllocationTable(StrictModel):
-    """How the transmit power is shared."""
-
-    method: Literal["ppa", "newton", "global", "equal", "random"] = "ppa"
-    budget_dbm: float = Field(ge=-150, le=80)  # mean per node: the total, which is shared, is num_nodes times that
-    max_power_dbm: float | None = Field(default=None, ge=-150, le=80)  # of any node; a radio's own limit counts as well
-    seed: int = Field(default=2, ge=0, lt=1 << 32)  # of 'random'
-    # an optimum lies on its constraints and measurements scatter around it (SIGNAL_CHAIN section 4)
-    sensing_margin_db: float = Field(default=0.2, ge=0, le=20)
-    rate_margin_db: float = Field(default=0.3, ge=0, le=20)  # on the SINR
-
-    @property
-    def is_fixed(self) -> bool:
-        """Whether the scheme's powers do not depend on what is measured."""
-        return self.method in ("equal", "random")
-
-
-class LoopTable(StrictModel):
-    """Rounds of transmit, capture, measure, allocate; the first one transmits with equal powers."""
-
-    num_rounds: int = Field(ge=1, le=1000)  # at most
-    until_settled: bool = True  # end earlier when no power would move by more than one gain step
-
-
-class VerdictTable(StrictModel):
-    """The level of the consistency verdict."""
-
-    level: float = Field(default=0.05, gt=0, lt=0.5)
+KINDS = {  # of experiments, and the models of their files
+    "comp": "testbed.experiment.comp.config:CompExperiment",
+    "localization": "testbed.experiment.localization.config:LocalizationExperiment",
+}
 
 
 class Experiment(StrictModel):
-    """An experiment file."""
+    """What every experiment file has."""
 
+    kind: str = "comp"  # which of KINDS
     title: str = Field(min_length=1, max_length=200)
     emulator: EmulatorTable | None = None
     waveform: FrameDesign
@@ -168,32 +53,24 @@ class Experiment(StrictModel):
     hardware: HardwareTable = HardwareTable()
     # true: all radios run from one reference clock; "nodes": users have clocks of their own; false: every radio has
     shared_reference: bool | Literal["nodes"] = True
-    detection: DetectionTable
-    power: PowerTable | None = None
     capture: CaptureTable
     acquisition: AcquisitionTable = AcquisitionTable()
-    requirements: RequirementsTable | None = None
-    allocation: AllocationTable | None = None
-    loop: LoopTable | None = None
     verdict: VerdictTable = VerdictTable()
     safety: SafetyTable = SafetyTable()  # for radios that are not simulated
 
     @model_validator(mode="after")
-    def _consistent(self) -> "Experiment":
+    def _network_consistent(self) -> "Experiment":
         _ = self.survey  # names and dimensions
         if len(self.waveform.preamble_roots) != len(self.nodes):
             raise ValueError(
                 f"waveform.preamble_roots: found {len(self.waveform.preamble_roots)} roots for {len(self.nodes)} "
                 f"nodes; give one per node, in node order"
             )
-        last = self.detection.observations.last_sample(self.waveform.numerology)
-        if last > self.waveform.frame_len:
-            raise ValueError(
-                f"detection.observations: end at sample {last} of a frame of {self.waveform.frame_len}; symbols are "
-                f"0..{self.waveform.num_symbols - 1}"
-            )
         self._check_radios()
-        self._check_loop()
+        if self.users and self.waveform.num_pilot_symbols == 0:
+            raise ValueError(
+                "waveform.num_pilot_symbols: found 0; users take their channel from pilots, give at least 1"
+            )
         if not self.shared_reference and len(self.nodes) > 1:
             raise ValueError(
                 "shared_reference: false is not supported for several nodes, whose echoes add up in phase; they must "
@@ -230,32 +107,6 @@ class Experiment(StrictModel):
                 "nodes: with an [emulator] table every radio must be 'emulator'; remove the table to use other servers"
             )
 
-    def _check_loop(self) -> None:
-        if self.users and self.waveform.num_pilot_symbols == 0:
-            raise ValueError(
-                "waveform.num_pilot_symbols: found 0; users take their channel from pilots, give at least 1"
-            )
-        if self.power is None and self.loop is None:
-            raise ValueError("power: missing; give [power] with an axis, or [loop] with rounds, or both")
-        if self.loop is None:
-            return
-        missing = [name for name in ("requirements", "allocation") if getattr(self, name) is None]
-        if missing:
-            raise ValueError(f"loop: needs the tables {' and '.join(f'[{name}]' for name in missing)} as well")
-        assert self.requirements is not None, "looked for above"
-        if self.requirements.min_pod <= self.detection.pfa:
-            raise ValueError(
-                f"requirements.min_pod: found {self.requirements.min_pod:g}; must be above detection.pfa = "
-                f"{self.detection.pfa:g}, which no target at all gives"
-            )
-        for table, rows in (("cells", self.cells), ("users", self.users)):
-            served = [row.node for row in rows]
-            if sorted(served) != sorted(self.node_names):
-                raise ValueError(
-                    f"{table}: CoMP power allocation needs one for every node; found {len(served)} for "
-                    f"{', '.join(served) or 'none'}, nodes are {', '.join(self.node_names)}"
-                )
-
     @property
     def survey(self) -> Survey:
         """The geometry as surveyed."""
@@ -282,49 +133,34 @@ class Experiment(StrictModel):
         return () if self.shared_reference is True else tuple(user.name for user in self.users)
 
     @property
-    def axis_dbm(self) -> tuple[float, ...]:
-        """The power axis; empty where the experiment has none."""
-        return () if self.power is None else self.power.axis_dbm
-
-    @property
-    def equal_powers_dbm(self) -> tuple[float, ...]:
-        """Powers that all nodes transmit together: the axis, or else the loop's first round."""
-        if self.axis_dbm:
-            return self.axis_dbm
-        assert self.allocation is not None, "without an axis there is a loop, and that needs an allocation"
-        return (self.allocation.budget_dbm,)
+    def observations(self) -> Observations:
+        """What of a frame a detector looks at: all data symbols, unless the kind of experiment says otherwise."""
+        return ResourceElements(symbols=self.waveform.data_symbol_idx)
 
     @property
     def highest_equal_power_dbm(self) -> float:
-        """The highest power that all nodes transmit together: of the axis, or at the start of the loop."""
-        budget_dbm = (self.allocation.budget_dbm,) if self.loop is not None and self.allocation is not None else ()
-        return max(*self.axis_dbm, *budget_dbm, float("-inf"))
+        """The highest power that all nodes transmit together."""
+        raise NotImplementedError
 
     @property
     def highest_power_dbm(self) -> float:
         """The highest power that any node may be given, as far as this file says."""
-        highest = list(self.axis_dbm)
-        if self.loop is not None and self.allocation is not None:
-            shares = self.allocation.method != "equal"
-            total_dbm = self.allocation.budget_dbm + (db(len(self.nodes)) if shares else 0.0)
-            cap_dbm = self.allocation.max_power_dbm
-            highest.append(total_dbm if cap_dbm is None else min(total_dbm, cap_dbm))
-        return max(highest)
+        return self.highest_equal_power_dbm
+
+    @property
+    def equal_powers_dbm(self) -> tuple[float, ...]:
+        """Powers that all nodes transmit together."""
+        return (self.highest_equal_power_dbm,)
+
+    @property
+    def conditions(self) -> tuple[str, ...]:
+        """Conditions of the world that are captured."""
+        return ("all",)
 
     def rx_gain_db(self, receiver: str) -> float | Literal["auto"]:
         """Receive gain that the experiment fixes for a node or user, or 'auto'."""
         own = next(row.rx_gain_db for row in self.receivers if row.name == receiver)
         return self.capture.rx_gain_db if own is None else own
-
-    @property
-    def statistic(self) -> Literal["known_noise", "cfar"]:
-        """The test that decides: on air the floor with transmitters on is not the muted one, so F is the default."""
-        return self.detection.statistic or ("cfar" if self.emulator is None else "known_noise")
-
-    @property
-    def conditions(self) -> tuple[str, ...]:
-        """Conditions captured at every power: H1 for all, then H0 of every cell."""
-        return ("all", *(f"without:{cell.name}" for cell in self.cells))
 
     @property
     def samples_per_capture(self) -> int:
@@ -333,12 +169,14 @@ class Experiment(StrictModel):
 
     @property
     def muted_samples(self) -> int:
-        """Samples per node of the muted capture: its error must not show in the pooled H0 statistic."""
-        cells_per_node = max(sum(cell.node == node.name for cell in self.cells) for node in self.nodes)
-        # verdicts pool the axis, or the last round alone
-        frames = len(self.equal_powers_dbm) * self.capture.num_frames * cells_per_node  # share a node's estimate
-        needed = MUTED_SAMPLES_PER_FRAME_AND_NODE * len(self.nodes) * frames
-        return max(needed, self.capture.min_muted_samples)
+        """Samples per receiver of the muted capture."""
+        return max(self.samples_per_capture, self.capture.min_muted_samples)
+
+    def self_isolation_db(self, node: str) -> float:
+        """Assumed isolation of a node, for the link budget; what an emulated world is told counts."""
+        if self.emulator is not None and self.emulator.self_isolation_db is not None:
+            return self.emulator.self_isolation_db
+        return next(row.self_isolation_db for row in self.nodes if row.name == node)
 
     def resolved(self) -> dict[str, Any]:
         """Everything, defaults included, as plain data; of a scene's path only the name, the rest is this machine's.
@@ -390,6 +228,20 @@ def experiment_path(name_or_path: str) -> Path:
     return Path(str(resources.files("testbed.experiment") / "presets" / f"{name_or_path}.toml"))
 
 
+def validate_experiment(data: dict[str, Any], origin: str) -> Experiment:
+    """An experiment of the kind that the data name; `origin` names them in errors.
+
+    Raises:
+        ConfigError: one line per fault with the dotted key.
+    """
+    kind = data.get("kind", "comp")
+    if kind not in KINDS:
+        raise ConfigError(f"{origin}: kind: found {kind!r}; must be one of {', '.join(KINDS)}")
+    module, name = KINDS[kind].split(":")
+    model: type[Experiment] = getattr(importlib.import_module(module), name)
+    return validate(data, model, origin)
+
+
 def load_experiment(name_or_path: str) -> Experiment:
     """Read an experiment; a scene given as a path, folders of keys, and filters become relative to the experiment file.
 
@@ -397,7 +249,7 @@ def load_experiment(name_or_path: str) -> Experiment:
         ConfigError: one line per fault with the dotted key.
     """
     path = experiment_path(name_or_path)
-    experiment = load(path, Experiment)
+    experiment = validate_experiment(read_toml(path), str(path))
     if experiment.emulator is not None and experiment.emulator.scene.endswith(".toml"):
         scene = Path(experiment.emulator.scene)
         scene = scene if scene.is_absolute() else path.parent / scene

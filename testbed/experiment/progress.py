@@ -3,9 +3,6 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from testbed.experiment.results import Point
-from testbed.experiment.summary import RoundSummary
-
 
 @dataclass(frozen=True)
 class Progress:
@@ -13,8 +10,7 @@ class Progress:
 
     doing: str
     num_samples: int = 0  # captured since the last call
-    points: tuple[Point, ...] = ()  # finished since the last call
-    round: RoundSummary | None = None  # finished since the last call
+    lines: tuple[str, ...] = ()  # results since the last call
     warnings: tuple[str, ...] = ()
 
 

@@ -16,9 +16,9 @@ from testbed import interrupts
 from testbed.capture import CaptureWriter, Notice, NoticeKind
 from testbed.device import Reception, raw_to_complex
 from testbed.errors import RadioError, RadioTimeout, SampleLoss
-from testbed.experiment.config import AcquisitionTable
+from testbed.experiment.tables import AcquisitionTable
 from testbed.radio.base import Buffered, Radio
-from testbed.sensing.integrity import Heard, Integrity, examine, hear
+from testbed.sensing.integrity import MIN_FRAMES, Heard, Integrity, examine, hear
 
 BLOCK_SAMPLES = 1 << 22  # received and stored at a time: bounds memory on long captures
 MAX_NAMED = 5  # silences in one message
@@ -68,7 +68,7 @@ def record(
     for attempt in range(1, policy.max_attempts + 1):
         if isinstance(radio, Buffered):
             radio.refresh()  # it cannot know that a target was moved, or that a reception failed
-        fault = _record_once(writer, radio, num_samples, policy, _Watch(frames), names)
+        fault = _record_once(writer, radio, num_samples, policy, _Watch(frames, num_samples), names)
         if fault is None:
             return
         wish = policy.on_damage if fault.is_damage else policy.on_loss
@@ -148,20 +148,26 @@ def _damage(name: str, stored: int, block: Reception, found: Integrity, names: S
 class _Watch:
     """The frames of one recording, from reception to reception."""
 
-    def __init__(self, frames: NDArray[np.complex128] | None) -> None:
+    def __init__(self, frames: NDArray[np.complex128] | None, num_samples: int) -> None:
+        """Watch a recording of `num_samples` for the frames, shape (num_tx, frame_len)."""
         self._frames = frames if frames is not None and np.any(frames) else None
+        # what repeats may be a buffer of many frames, and then no reception holds enough of it to compare: to look for
+        # arrivals in millions of samples would take a minute and tell nothing
+        frame_len = 1 if self._frames is None else self._frames.shape[1]
+        most = min(num_samples, BLOCK_SAMPLES + frame_len - 1) // frame_len
+        self._compares = self._frames is not None and most >= MIN_FRAMES
         self._heard: Heard | None = None
         self._rest = np.zeros(0, dtype=np.complex64)  # of the frame that the reception before ended in
         self._channel: int | None = None
 
     @property
     def is_on(self) -> bool:
-        """Whether there are frames to look for."""
+        """Whether there are frames that could tell of losses, be it that there are too few of them to compare."""
         return self._frames is not None
 
     def examine(self, block: Reception, stored: int) -> Integrity:
         """Look the frames of a reception over, which comes after `stored` samples, and the last of those with them."""
-        if self._frames is None:
+        if self._frames is None or not self._compares:
             return Integrity(verified=False)
         if self._channel is None:
             # what is lost is lost on all channels; the loudest shows it best

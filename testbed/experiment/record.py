@@ -3,40 +3,25 @@
 experiment.toml     resolved, overrides included: `isac run` on it repeats the run
 scene/              a copy of the scene, where the experiment named a file
 session.json        receive gains and noise variances: what a resumed run takes over
-captures/*.h5       one per power or round and condition, and muted.h5
-detections.h5       both statistics of every frame: points/<power>/<condition>/<cell>, rounds/<round>/...; error vectors
-                    and some symbols of every user: .../links/<user>
-measurements.json   one measurement per power
-rounds/<round>/     measurement.json, allocation.json (what the solver proposes next) and round.json, written last
-truth.json          emulated runs only, written by isac-sim: per power
-truth_rounds.json   the same, per round
-results.json        points, rounds and verdicts
+captures/*.h5       what was received; muted.h5 with no transmitter on
+truth.json          emulated runs only, written by isac-sim
+results.json        what was found
 report.html
+
+Every kind of experiment adds files of its own.
 """
 
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
-import h5py
 import tomli_w
 
 from testbed.config import StrictModel
 from testbed.documents import read_document, write_document
-from testbed.errors import CaptureError, ConfigError
+from testbed.errors import ConfigError
 from testbed.experiment.config import Experiment
-from testbed.experiment.statistics import (
-    StoredDetection,
-    StoredLink,
-    read_detection,
-    read_link,
-    write_detection,
-    write_link,
-)
-from testbed.experiment.step import Step
 from testbed.measurement import Estimate
-from testbed.sensing.detect import Detection
-from testbed.sensing.link import Link
 
 MARKER = "experiment.toml"
 
@@ -59,19 +44,15 @@ class RunDirectory:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.captures = path / "captures"
-        self.detections = path / "detections.h5"
         self.experiment = path / MARKER
         self.truth = path / "truth.json"
-        self.truth_rounds = path / "truth_rounds.json"
         self.session = path / "session.json"
-        self.rounds = path / "rounds"
-        self.measurements = path / "measurements.json"
         self.results = path / "results.json"
         self.report = path / "report.html"
         self._is_new = self._replaces = False
 
     @classmethod
-    def create(cls, path: Path, experiment: Experiment, *, overwrite: bool) -> "RunDirectory":
+    def create(cls, path: Path, experiment: Experiment, *, overwrite: bool) -> Self:
         """Make a new run directory. `overwrite` sets an earlier run aside as `<path>.old`, and nothing but a run.
 
         Raises:
@@ -149,40 +130,16 @@ class RunDirectory:
         return "nothing was captured"
 
     @classmethod
-    def open(cls, path: Path) -> "RunDirectory":
+    def open(cls, path: Path) -> Self:
         """An existing run; ConfigError if it is none."""
         if not (path / MARKER).is_file():
             raise ConfigError(f"{path}: no run there ({MARKER} is missing); give the directory of an isac run")
         return cls(path)
 
-    def capture_path(self, step: Step, condition: str) -> Path:
-        """Capture file of a step and condition; ':' does not go into file names."""
-        return self.captures / f"{step.stem}_{condition.replace(':', '_')}.h5"
-
-    def round_path(self, index: int) -> Path:
-        """Folder of a round."""
-        return self.rounds / f"{index:03d}"
-
     @property
     def muted_path(self) -> Path:
         """Capture with no transmitter on."""
         return self.captures / "muted.h5"
-
-    def add_detection(self, step: Step, detection: Detection) -> None:
-        """Store the statistics of one capture and cell."""
-        write_detection(self.detections, f"{step.key}/{detection.condition}/{detection.cell}", detection)
-
-    def detection(self, step: Step, condition: str, cell: str) -> StoredDetection:
-        """Read one back."""
-        return read_detection(self.detections, f"{step.key}/{condition}/{cell}")
-
-    def add_link(self, step: Step, link: Link) -> None:
-        """Store the error vectors of one user."""
-        write_link(self.detections, f"{step.key}/links/{link.user}", link)
-
-    def link(self, step: Step, user: str) -> StoredLink:
-        """Read them back."""
-        return read_link(self.detections, f"{step.key}/links/{user}")
 
     def save_session(self, session: SessionRecord) -> None:
         """Write session.json."""
@@ -194,29 +151,9 @@ class RunDirectory:
             return None
         return read_document(self.session, SessionRecord, "the session of a run", "run the experiment again")
 
-    def num_finished_points(self) -> int:
-        """Powers, from the first on, that were captured and judged under every condition."""
-        if not self.detections.exists():
-            return 0
-        try:
-            with h5py.File(self.detections, "r") as file:
-                index = 0
-                while _is_finished(file, f"points/{index:03d}"):
-                    index += 1
-                return index
-        except OSError as exc:
-            raise CaptureError(f"{self.detections}: cannot be read ({exc}); did the run end early?") from exc
-
     def write_results(self, results: dict[str, Any]) -> None:
         """Write results.json."""
         write_document(self.results, results)
-
-
-def _is_finished(file: h5py.File, point: str) -> bool:
-    """`all` is captured first and judged for every cell, so its cells are those that need an H0 of their own."""
-    cells = list(file[f"{point}/all"]) if f"{point}/all" in file else []
-    # the attribute that is written last; a run may be stopped anywhere
-    return bool(cells) and all("derivative_paths" in file.get(f"{point}/without:{c}/{c}", file).attrs for c in cells)
 
 
 def _scene_to_copy(experiment: Experiment) -> tuple[str, bytes] | None:

@@ -12,9 +12,9 @@ from testbed.capture import Capture
 from testbed.errors import ConfigError
 from testbed.experiment import children
 from testbed.experiment.acquire import Transmission, acquire, mute, open_radios, plan_receivers
-from testbed.experiment.budget import link_budget
 from testbed.experiment.conditions import Ask, Conditions, OperatorConditions, SimulatedConditions
 from testbed.experiment.config import Experiment
+from testbed.experiment.procedure import procedure
 from testbed.measurement import Estimate, noise_estimate
 from testbed.radio.base import Radio
 from testbed.radio.gains import MIN_NOISE_LSB
@@ -40,7 +40,10 @@ class Session:
 
 @contextlib.contextmanager
 def open_session(
-    experiment: Experiment, log: Path, ask: Ask, rx_gain_db: dict[str, float] | None = None
+    experiment: Experiment,
+    log: Path,
+    ask: Ask,
+    rx_gain_db: dict[str, float] | None = None,
 ) -> Iterator[Session]:
     """Start the emulator if there is one, open the radios, plan their gains for the highest power, and stay silent.
 
@@ -54,10 +57,10 @@ def open_session(
         endpoint = None
         if experiment.emulator is not None:
             table = experiment.emulator
-            endpoint = stack.enter_context(children.emulator(table.scene, table.seed, log))
+            endpoint = stack.enter_context(children.emulator(table.scene, table.seed, log, table.self_isolation_db))
         radios = stack.enter_context(open_radios(experiment, endpoint))
         for limits in dict.fromkeys(radio.limits for radio in radios[: len(experiment.nodes)]):
-            if faults := link_budget(experiment, limits).faults:
+            if faults := procedure(experiment).budget(experiment, limits).faults:
                 raise ConfigError(f"link budget ({limits.model}): " + "; ".join(faults))
         conditions = _conditions(experiment, radios, endpoint, ask)
         stack.callback(conditions.close)

@@ -14,11 +14,10 @@ from typing import Any
 
 import tomli_w
 
-from testbed.config import validate
 from testbed.errors import ConfigError
-from testbed.experiment.config import Experiment, load_experiment
+from testbed.experiment.config import Experiment, load_experiment, validate_experiment
+from testbed.experiment.procedure import procedure
 from testbed.experiment.record import RunDirectory
-from testbed.experiment.run import run
 from testbed.sweep import SweepPoint, SweepRow, grid, point_seed, run_points
 
 MARKER = "sweep.toml"
@@ -74,13 +73,19 @@ def open_sweep(folder: Path) -> Sweep:
 
 
 def point_experiment(sweep: Sweep, point: SweepPoint) -> Experiment:
-    """The experiment of a point: its values put in, and a seed of the noise that no other point has."""
+    """The experiment of a point: its values put in, and a seed of the noise that no other point has.
+
+    Where interference of other nodes is part of a trial (localisation), points that share data are no independent
+    tests: each has data of its own, unless the data seed is an axis.
+    """
     data = tomllib.loads(tomli_w.dumps(sweep.experiment))
     for key, value in point.values.items():
         _put(data, key, value)
     if data.get("emulator") is not None:
         data["emulator"]["seed"] = point_seed(sweep.seed, point.index)
-    return validate(data, Experiment, f"point {point.index}")
+    if data.get("kind") == "localization" and "waveform.data_seed" not in point.values:
+        data["waveform"]["data_seed"] += point.index
+    return validate_experiment(data, f"point {point.index}")
 
 
 def run_sweep(sweep: Sweep, executor: Executor | None, notify: Callable[[SweepRow, int], None]) -> list[SweepRow]:
@@ -100,7 +105,7 @@ def run_point(sweep: Sweep, point: SweepPoint) -> dict[str, Any]:
         directory = RunDirectory.create(directory.path, experiment, overwrite=False)
     elif load_experiment(str(directory.experiment)).sha256 != experiment.sha256:
         raise ConfigError(f"{directory.path}: is not the run of this point; remove it")
-    results = run(directory, lambda progress: None, lambda question: False)
+    results = procedure(experiment).run(directory.path, lambda progress: None, lambda question: False)
     directory.finish()
     return results.to_dict()
 

@@ -15,29 +15,26 @@ other nodes is the same in all of them, a bias and no spread; the result says so
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from testbed.capture import Capture
-from testbed.errors import CaptureError, SyncError
+from testbed.errors import CaptureError
 from testbed.measurement import Estimate
 from testbed.sensing.channel import unbiased_power
-from testbed.sensing.columns import MAX_DELAY_SAMPLES, BufferColumns
+from testbed.sensing.columns import MAX_DELAY_SAMPLES
 from testbed.sensing.delay import (
     GRID,
     DelayFit,
     Nuisance,
     Profile,
     delay_crlb,
-    delay_profile,
     fit_at,
     peaks,
     refine,
 )
-from testbed.sensing.detect import SensingSetup, clipping_warnings, sensing_setup
+from testbed.sensing.detect import clipping_warnings, sensing_setup
 from testbed.sensing.doppler import (
     RangeDopplerMap,
     moving_share,
@@ -46,20 +43,14 @@ from testbed.sensing.doppler import (
     restore_mean,
     tone_frequency,
 )
-from testbed.sensing.latency import Pass, find_arrival, find_pass, latency_step
-from testbed.sensing.model import Path, cell_paths, nuisance_paths
-from testbed.sensing.sync import MIN_PEAK_SIGMA
+from testbed.sensing.heard import EchoColumns, Heard, Known, common_delay, known_paths
+from testbed.sensing.model import Path
 from testbed.theory.ranging import num_range_bins, outlier_probability
 from testbed.units import SPEED_OF_LIGHT_MPS
 from testbed.waveform.frame import FrameDesign
-from testbed.waveform.shift import cyclic_shift
 
-Known = Literal["own", "all"]
 MIN_INTEGRATED_SINR = 4.0  # linear: below 6 dB every second range is an outlier
-_LATENCY_STEPS = 4
-_SMALL_STEP = 1e-3  # samples: what such a step leaves is far below the standard error
 _TURNING_STDERRS = 5.0
-_SAME_LATENCY = 0.01  # samples; by this much a reference capture may begin elsewhere between two samples
 
 
 @dataclass(frozen=True)
@@ -89,7 +80,8 @@ class Ranging:
     rms_crlb_m: float  # of the frames
     outliers: Estimate  # share
     outliers_predicted: float
-    sinr: Estimate  # per element: (|mean a|^2 - var / M) mean |x|^2 / residual
+    echo_power: Estimate  # per element: (|mean a|^2 - var / M) mean |x|^2, milliwatt
+    sinr: Estimate  # per element: echo_power / residual
     integrated_sinr: float  # |a|^2 ||(I - P_D) x||^2 / sigma2 of a frame, whitened
     residual: Estimate  # ||(I - P_[D x]) y||^2 / (N - Q - 1), milliwatt
     subcarrier_rms: NDArray[np.float64]  # of the residual, shape (num_subcarriers,)
@@ -98,6 +90,7 @@ class Ranging:
     moving_share: float | None  # of the echo's energy left by zero-Doppler removal
     latency_samples: Estimate  # arrival of the self path after a whole sample
     start: int  # that sample
+    frame_idx: NDArray[np.int64]  # of the buffer: which frame each one is, shape (M,)
     num_data: int  # frames of different data among the M
     independent: bool  # whether frames are trials of noise AND interference
     num_nuisance: int  # Q
@@ -153,7 +146,7 @@ def estimate_ranges(
     frames = capture.frame.samples
     if frames.shape[1] % setup.waveform.frame_len:
         raise CaptureError(f"frame: {frames.shape[1]} samples are no whole frames of {setup.waveform.frame_len}")
-    known, echoes = _paths(setup, node, cell, options.known)
+    known, echoes = known_paths(setup, node, cell, options.known)
     without = None
     if reference is not None:
         if reference.frame is None or not np.array_equal(reference.frame.samples, frames):
@@ -171,25 +164,6 @@ def estimate_ranges(
         name=node,
     )
     return replace(found, warnings=(*clipping_warnings(received), *found.warnings))
-
-
-def _paths(setup: SensingSetup, node: str, cell_name: str | None, known: Known) -> tuple[list[Path], list[Path]]:
-    """Paths in D, and other nodes' echoes of the target."""
-    survey, rate = setup.survey, setup.numerology.sample_rate_hz
-    cells = {cell.name: cell for cell in survey.cells}
-    if cell_name is not None and cell_name not in cells:
-        raise CaptureError(f"cell '{cell_name}': not in this capture's survey; cells are {', '.join(cells)}")
-    if not cells:
-        raise CaptureError("survey: lists no cell; give the place where the target is expected")
-    own = [cell for cell in survey.cells if cell.node == node]
-    chosen = cells[cell_name] if cell_name else (own or survey.cells)[0]
-    rx = survey.node_names.index(node)
-    here = chosen.model_copy(update={"node": node})
-    same = {cell.name for cell in survey.cells if cell.position_m == chosen.position_m}
-    paths = [path for path in nuisance_paths(survey, here, rate) if not (path.kind == "echo" and path.via in same)]
-    if known == "own":
-        return [path for path in paths if path.tx == rx], []
-    return paths, [path for path in cell_paths(survey, here, rate) if path.tx != rx]
 
 
 def range_frames(
@@ -222,7 +196,7 @@ def range_frames(
     high = float(design.numerology.cp_len) if options.max_delay_samples is None else options.max_delay_samples
     if not 0 <= low < high - 2 / GRID or high > MAX_DELAY_SAMPLES:
         raise ValueError(f"delays {low:g}..{high:g} samples; must be a stretch within 0..{MAX_DELAY_SAMPLES:g}")
-    heard = _Heard.align(samples, frames, design, rx, known, echoes, name, low, high, reference)
+    heard = Heard.align(samples, frames, design, rx, known, echoes, name, low, high, reference)
     D = heard.nuisance()
     if options.zero_doppler:
         moving = remove_static(D.removed(heard.y), heard.self_column(), design.numerology.num_subcarriers)
@@ -241,239 +215,12 @@ def range_frames(
     D, columns = white.nuisance(), white.columns(doppler)
     profile = white.profile(D, columns, low, high)
     fit = refine(white.y, peaks(profile), columns, D, low, high)
-    together = fit_at(white.y, _pooled_delay(profile) + heard.drift(doppler), columns, D)
+    together = fit_at(white.y, common_delay(profile) + heard.drift(doppler), columns, D)
     return _summary(heard, options, profile, fit, together, rough, rms, freedom, doppler, (low, high))
 
 
-@dataclass(frozen=True, eq=False)
-class _Heard:
-    """Observations of every frame, and all that is needed to model them."""
-
-    y: NDArray[np.complex128]  # whitened by `weight`, shape (M, N)
-    design: FrameDesign
-    own: BufferColumns
-    others: dict[int, BufferColumns]  # of further known nodes
-    found: Pass
-    rx: int
-    offset: dict[int, float]  # start of a known node's buffer after the own one's, samples
-    offset_stderr: float  # of the receiver's own
-    known: tuple[Path, ...]
-    echoes: tuple[Path, ...]
-    pooled_delay: float  # of the echo, where the search of all frames together found it
-    weight: NDArray[np.float64] | None
-    interfered: bool  # whether other nodes transmit
-    name: str
-    notes: tuple[str, ...]
-
-    @classmethod
-    def align(
-        cls,
-        samples: NDArray[np.complexfloating],
-        frames: NDArray[np.complex128],
-        design: FrameDesign,
-        rx: int,
-        known: Sequence[Path],
-        echoes: Sequence[Path],
-        name: str,
-        low: float,
-        high: float,
-        reference: NDArray[np.complexfloating] | None,
-    ) -> "_Heard":
-        symbols = design.data_symbol_idx
-        active = [l for l in range(len(frames)) if np.any(frames[l])]
-        numerology = design.numerology
-        buffers = {l: BufferColumns(frames[l], design.frame_len, numerology, symbols) for l in active}
-        found = find_pass(samples, frames[rx], design.frame_len, name)
-        own = buffers.pop(rx)
-        y = own.extract(_cut(samples, found, design.frame_len))
-        wanted = sorted({path.tx for path in known} & set(buffers))
-        heard = cls(
-            y=y,
-            design=design,
-            own=own,
-            others={l: buffers[l] for l in wanted},
-            found=found,
-            rx=rx,
-            offset={rx: found.fraction},
-            offset_stderr=0.0,
-            known=tuple(path for path in known if path.tx in active),
-            echoes=tuple(path for path in echoes if path.tx in wanted),
-            pooled_delay=0.0,
-            weight=None,
-            interfered=len(active) > 1,
-            name=name,
-            notes=(),
-        )
-        if wanted:
-            heard = replace(heard, offset=heard.offset | _find_others(samples, frames, heard, name))
-        heard = heard._fine(low, high)
-        if reference is not None:
-            heard = heard._less(reference, frames[rx], name)
-            quiet = heard.profile(heard.nuisance(), heard.columns(0.0), low, high)
-            heard = replace(heard, pooled_delay=_pooled_delay(quiet))
-        return heard
-
-    def _less(self, reference: NDArray[np.complexfloating], buffer: NDArray[np.complex128], name: str) -> "_Heard":
-        """The frames of a capture without the target taken off, each from its own kind."""
-        frame_len = self.design.frame_len
-        found = find_pass(reference, buffer, frame_len, f"{name}, reference")
-        quiet = self.own.extract(_cut(reference, found, frame_len))
-        notes = self.notes
-        if abs(found.fraction - self.found.fraction) > _SAME_LATENCY:
-            notes += (f"{name}: the reference began {found.fraction - self.found.fraction:+.3f} sample elsewhere",)
-        if self.own.num_frames == 1:
-            return replace(self, y=self.y - quiet.mean(axis=0), notes=notes)
-        place = np.full(self.own.num_frames, -1)
-        place[found.rows] = np.arange(found.rows.size)
-        at = place[self.found.rows]
-        if np.any(at < 0):
-            raise CaptureError(
-                f"reference: holds {found.rows.size} frames, not all {self.found.rows.size} that are wanted; capture "
-                f"a whole buffer"
-            )
-        return replace(self, y=self.y - quiet[at], notes=notes)
-
-    def _fine(self, low: float, high: float) -> "_Heard":
-        """Sub-sample offsets, jointly with the echo."""
-        D = self.nuisance()
-        pooled = _pooled_delay(self.profile(D, self.columns(0.0), low, high))
-        heard, stderr = replace(self, pooled_delay=pooled), 0.0
-        firsts = heard.first_paths
-        for _ in range(_LATENCY_STEPS):
-            x, x1 = heard.columns(0.0)(pooled, (0, 1))
-            paths, slopes, further = heard.modelled
-            step = latency_step(heard.y, paths, slopes, [*further, x, x1])
-            later = np.clip(step.later_samples, -0.5, 0.5)
-            offset = {path.tx: heard.offset[path.tx] + float(later[i]) for i, path in enumerate(firsts)}
-            heard, stderr = replace(heard, offset=offset), float(step.stderr_samples[0])
-            if np.all(np.abs(later) < _SMALL_STEP):
-                break
-        return replace(heard, offset_stderr=stderr)
-
-    @property
-    def first_paths(self) -> list[Path]:
-        """Those that tell when a known node's frames begin, self or direct; the receiver's own first."""
-        found = [next((p for p in self.known if p.tx == l and p.kind in ("self", "direct")), None) for l in self.offset]
-        assert None not in found, "a survey has a self or direct path of every node"
-        return [path for path in found if path is not None]
-
-    def arrived(self, path: Path, order: int = 0) -> NDArray[np.complex128]:
-        """Column of a path, exact, not weighted, shape (M or 1, N)."""
-        columns = self.own if path.tx == self.rx else self.others[path.tx]
-        frames = columns.together(self.offset[path.tx] + path.delay_samples, order)
-        return frames[self.found.rows] if len(frames) > 1 else frames
-
-    def self_column(self) -> NDArray[np.complex128]:
-        """The own frame at its first arrival, not weighted, shape (M or 1, N)."""
-        return self.modelled[0][0]
-
-    @cached_property
-    def modelled(self) -> tuple[list[NDArray[np.complex128]], ...]:
-        """Columns of first paths, their derivatives, and the further ones in D, not weighted."""
-        first = self.first_paths
-        further = [self.arrived(path) for path in self.known if path not in first]
-        for path in self.echoes:
-            further += [self.arrived(path), self.arrived(path, 1)]
-        return [self.arrived(path) for path in first], [self.arrived(path, 1) for path in first], further
-
-    def nuisance(self) -> Nuisance:
-        """range(D)."""
-        columns = [self._scaled(column) for group in self.modelled for column in group]
-        return Nuisance.of(columns, self.own.num_observations)
-
-    def columns(self, doppler: float) -> "_EchoColumns":
-        """Of the echo, at delays after the self path, shifted by `doppler` cycles per sample."""
-        return _EchoColumns(self, doppler)
-
-    def profile(self, D: Nuisance, columns: "_EchoColumns", low: float, high: float) -> Profile:
-        """J of every frame over the search."""
-        numerology = self.design.numerology
-        return delay_profile(D.removed(self.y), columns, D, numerology.subcarriers, numerology.fft_size, low, high)
-
-    def weighted(self, weight: NDArray[np.float64]) -> "_Heard":
-        """Elements times the weight of their subcarrier; columns follow."""
-        tiled = np.tile(weight, len(self.own.symbols))
-        weighted = replace(self, y=self.y * tiled, weight=tiled)
-        vars(weighted)["modelled"] = self.modelled  # the same paths at the same offsets
-        return weighted
-
-    def drift(self, doppler: float) -> NDArray[np.float64]:
-        """How much later than in the middle of all frames an echo arrives that moves, samples, shape (M,)."""
-        numerology, M = self.design.numerology, len(self.y)
-        per_sample = -doppler * numerology.sample_rate_hz / numerology.carrier_hz
-        from_middle: NDArray[np.float64] = np.arange(M, dtype=np.float64) - (M - 1) / 2
-        return per_sample * self.design.frame_len * from_middle
-
-    def _scaled(self, columns: NDArray[np.complex128]) -> NDArray[np.complex128]:
-        return columns if self.weight is None else columns * self.weight
-
-
-@dataclass(frozen=True)
-class _EchoColumns:
-    """Columns x of the echo, weighted as its observations are."""
-
-    heard: _Heard
-    doppler: float
-
-    def __call__(
-        self, delay_samples: NDArray[np.float64] | float, orders: Sequence[int]
-    ) -> list[NDArray[np.complex128]]:
-        heard = self.heard
-        rows = heard.found.rows
-        if np.ndim(delay_samples) == 0 and not self.doppler and heard.own.num_frames == 1:
-            rows = rows[:1]  # all frames are alike
-        first = heard.design.frame_len * np.arange(rows.size)
-        delays = heard.offset[heard.rx] + np.asarray(delay_samples)
-        found = heard.own.each(delays, rows, orders, doppler=self.doppler, first=first)
-        return [heard._scaled(column) for column in found]
-
-
-def _cut(samples: NDArray[np.complexfloating], found: Pass, frame_len: int) -> NDArray[np.complexfloating]:
-    stop = found.start + found.rows.size * frame_len
-    return samples[found.start : stop].reshape(-1, frame_len)
-
-
-def _find_others(
-    samples: NDArray[np.complexfloating], frames: NDArray[np.complex128], heard: _Heard, name: str
-) -> dict[int, float]:
-    """Offsets of further nodes: the clearest first, on what those found so far leave."""
-    L, frame_len = frames.shape[1], heard.design.frame_len
-    begin = heard.found.start - int(heard.found.rows[0]) * frame_len  # of the receiver's own buffer
-    passes = max(samples.size // L, 1)
-    rest = samples[: min(samples.size, passes * L)].astype(np.complex128)
-    index = np.arange(rest.size) % L
-
-    def cancelled(node: int, arrival: float) -> None:
-        nonlocal rest
-        around = cyclic_shift(frames[node], arrival + np.array([-0.5, 0.0, 0.5]))[:, index]
-        rest = rest - np.linalg.lstsq(around.T, rest, rcond=None)[0] @ around
-
-    cancelled(heard.rx, begin + heard.found.fraction)
-    offsets, left = {}, list(heard.others)
-    while left:
-        arrivals = {node: find_arrival(rest, frames[node]) for node in left}
-        node = max(arrivals, key=lambda l: arrivals[l][1])
-        arrival, sigma = arrivals[node]
-        if sigma < MIN_PEAK_SIGMA:
-            raise SyncError(
-                f"{name}: frame of transmitter {node} not found (peak {sigma:.1f} sigma, need {MIN_PEAK_SIGMA:g}); "
-                f"use known = 'own', or raise its power"
-            )
-        cancelled(node, arrival)
-        left.remove(node)
-        direct = next(path for path in heard.known if path.tx == node and path.kind == "direct")
-        later = arrival - begin - direct.delay_samples
-        offsets[node] = later - L * np.round(later / L)
-    return offsets
-
-
-def _pooled_delay(profile: Profile) -> float:
-    """Peak of J summed over frames."""
-    return float(peaks(replace(profile, statistic=profile.statistic.sum(axis=0, keepdims=True)))[0])
-
-
 def _subcarrier_rms(
-    heard: _Heard, D: Nuisance, fit: DelayFit, columns: _EchoColumns, freedom: int
+    heard: Heard, D: Nuisance, fit: DelayFit, columns: EchoColumns, freedom: int
 ) -> NDArray[np.float64]:
     """Of the residual of [D x], over frames and symbols, per subcarrier."""
     (x,) = columns(fit.delay_samples, (0,))
@@ -484,7 +231,7 @@ def _subcarrier_rms(
 
 
 def _summary(
-    heard: _Heard,
+    heard: Heard,
     options: RangeOptions,
     profile: Profile,
     fit: DelayFit,
@@ -522,9 +269,10 @@ def _summary(
     residual = float(np.sum(rough.residual)) / (M * freedom)
     sent = float(np.mean(np.abs(heard.self_column()) ** 2))  # per element
     count = M * freedom
-    sinr = power.value * sent / residual
+    echo_power = Estimate(value=power.value * sent, stderr=power.stderr * sent, count=M)
+    sinr = echo_power.value / residual
     # relative variances of power and residual add
-    sinr_stderr = float(np.hypot(power.stderr * sent / residual, sinr / np.sqrt(count)))
+    sinr_stderr = float(np.hypot(echo_power.stderr / residual, sinr / np.sqrt(count)))
     crlb = metre * delay_crlb(max(power.value, 1e-300), fit.slope_energy, sigma2)
     drift = metre * heard.drift(frequency / frame_len)
     cell = numerology.fft_size / numerology.num_subcarriers
@@ -563,6 +311,7 @@ def _summary(
         rms_crlb_m=bound,
         outliers=Estimate(value=misses, stderr=float(np.sqrt(misses * (1 - misses) / M)), count=M),
         outliers_predicted=float(outlier_probability(integrated, bins)),
+        echo_power=echo_power,
         sinr=Estimate(value=sinr, stderr=sinr_stderr, count=M),
         integrated_sinr=integrated,
         residual=Estimate(value=residual, stderr=residual / float(np.sqrt(count)), count=count),
@@ -572,6 +321,7 @@ def _summary(
         moving_share=share,
         latency_samples=Estimate(value=heard.offset[heard.rx], stderr=heard.offset_stderr, count=M),
         start=heard.found.start,
+        frame_idx=heard.found.rows,
         num_data=num_data,
         independent=independent,
         num_nuisance=N - freedom - 1,
@@ -603,7 +353,7 @@ def _velocity(doppler_hz: Estimate, carrier_hz: float) -> Estimate:
     return Estimate(value=doppler_hz.value * per_hz, stderr=doppler_hz.stderr * per_hz, count=doppler_hz.count)
 
 
-def _picture(heard: _Heard, profile: Profile) -> RangeDopplerMap:
+def _picture(heard: Heard, profile: Profile) -> RangeDopplerMap:
     numerology = heard.design.numerology
     left = heard.nuisance().removed(heard.y)
     return range_doppler_map(

@@ -17,7 +17,10 @@ FramesOption = Annotated[int | None, typer.Option(min=1, help="Trials per power 
 DataSeedOption = Annotated[int | None, typer.Option(min=0, help="Seed of the data symbols.")]
 NoiseSeedOption = Annotated[int | None, typer.Option(min=0, max=2**64 - 1, help="Seed of the emulator's noise.")]
 BudgetOption = Annotated[float | None, typer.Option(help="Power per node on average; the sum is shared.")]
-MethodOption = Annotated[str | None, typer.Option(help="ppa, newton, global, equal or random.")]
+MethodOption = Annotated[
+    str | None,
+    typer.Option(help="comp: ppa, newton, global, equal, random; localization: policy, sca, lp, mean_std."),
+]
 
 TransmitOption = Annotated[
     bool, typer.Option("--transmit", help="Agree to transmit on air, within the bands of the experiment's [safety].")
@@ -44,13 +47,14 @@ def resolved(
     transmit: bool | None = None,
 ) -> "Experiment":
     """The experiment with the command line's overrides, validated again."""
-    from testbed.config import validate
-    from testbed.experiment.config import Experiment, load_experiment
+    from testbed.experiment.config import load_experiment, validate_experiment
 
     data = load_experiment(name).model_dump(mode="json")
     if frames is not None:
         data["capture"]["num_frames"] = frames
     if power_dbm:
+        if data["kind"] != "comp":
+            raise ConfigError(f"--power-dbm: an experiment of kind {data['kind']} has no power axis; edit its file")
         data["power"] = {"axis_dbm": power_dbm}
     if data_seed is not None:
         data["waveform"]["data_seed"] = data_seed
@@ -65,21 +69,21 @@ def resolved(
     for option, table, key, value in (
         ("--rounds", "loop", "num_rounds", num_rounds),
         ("--budget-dbm", "allocation", "budget_dbm", budget_dbm),
-        ("--method", "allocation", "method", method),
+        ("--method", "allocation" if data["kind"] == "comp" else data["kind"], "method", method),
     ):
         if value is not None:
             _table(data, table, option)[key] = value
     if only is not None:
-        if data["loop" if only == "loop" else "power"] is None:
+        if data.get("loop" if only == "loop" else "power") is None:
             raise ConfigError(f"--only {only}: the experiment has no [{'loop' if only == 'loop' else 'power'}] table")
         if only == "loop" and power_dbm:
             raise ConfigError("--power-dbm: sets the power axis, which --only loop leaves out; use --budget-dbm")
         data["power" if only == "loop" else "loop"] = None
-    return validate(data, Experiment, name)
+    return validate_experiment(data, name)
 
 
 def _table(data: dict[str, Any], table: str, option: str) -> dict[str, Any]:
-    if data[table] is None:
+    if data.get(table) is None:
         raise ConfigError(f"{option}: the experiment has no [{table}] table; add one, or start from the comp preset")
     changed: dict[str, Any] = data[table]
     return changed

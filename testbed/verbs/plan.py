@@ -37,16 +37,16 @@ def check(experiment: ExperimentArgument, as_json: JsonOption = False) -> None:
 
     Example: isac check comp
     """
-    from testbed.experiment.budget import link_budget
     from testbed.experiment.config import load_experiment
-    from testbed.experiment.display import print_budget
+    from testbed.experiment.procedure import procedure
 
     model = load_experiment(experiment)
-    budget = link_budget(model)
+    work = procedure(model)
+    budget = work.budget(model)
     if as_json:
         print(json.dumps(budget.to_dict(), indent=1))
     else:
         print(f"{model.title}\n")
-        print_budget(budget, model)
+        work.print_budget(budget, model)
     if budget.faults:
         fail("; ".join(budget.faults), EXIT_FAILURE)

@@ -24,6 +24,7 @@ from testbed.verbs.options import (
 
 if TYPE_CHECKING:
     from testbed.experiment.config import Experiment
+    from testbed.experiment.procedure import Budget
     from testbed.experiment.record import RunDirectory
 
 
@@ -63,10 +64,9 @@ def run(
     Example: isac run --resume runs/loop
     """
     from testbed.experiment.config import load_experiment
-    from testbed.experiment.display import Display, print_outcome
+    from testbed.experiment.display import Display
+    from testbed.experiment.procedure import procedure
     from testbed.experiment.record import RunDirectory
-    from testbed.experiment.report.page import write_report
-    from testbed.experiment.run import run as run_experiment
 
     changes: dict[str, Any] = {
         "frames": frames,
@@ -90,13 +90,14 @@ def run(
     else:
         directory, model = _new_run(experiment, out, overwrite, changes)
     path = directory.path
-    budget = _affordable(directory, model)
+    work = procedure(model)
+    budget = _affordable(directory, work.budget(model))
     if not as_json:
-        print(f"{model.title}: {budget}")
+        print(f"{model.title}: {budget.summary()}")
     try:
-        with Display(model, quiet=as_json) as display:
-            results = run_experiment(directory, display.notify, ask)
-        page = write_report(directory, model, results) if with_report else None
+        with Display(budget.num_samples, quiet=as_json) as display:
+            results = work.run(path, display.notify, ask)
+        page = work.write_report(path, model, results) if with_report else None
         directory.finish()
     except KeyboardInterrupt:
         fail(f"interrupted; transmitters are muted; {directory.leave()}", EXIT_INTERRUPTED)
@@ -105,7 +106,7 @@ def run(
     if as_json:
         print(json.dumps({**results.to_dict(), "run": str(path), "report": page and str(page)}, indent=1))
     else:
-        print_outcome(results, model)
+        work.print_outcome(results, model)
         print(f"report: {page or f'none yet; isac report {path}'}")
     if require_consistent and not results.consistent:
         raise typer.Exit(EXIT_FAILURE)
@@ -128,12 +129,10 @@ def _new_run(
     return RunDirectory.create(path, model, overwrite=overwrite), model
 
 
-def _affordable(directory: "RunDirectory", model: "Experiment") -> str:
-    """The budget in one line; ConfigError where the disk does not hold the run."""
-    from testbed.experiment.budget import link_budget
+def _affordable(directory: "RunDirectory", budget: "Budget") -> "Budget":
+    """The budget; ConfigError where the disk does not hold the run."""
     from testbed.units import si_bytes
 
-    budget = link_budget(model)
     free = shutil.disk_usage(directory.path).free
     there = sum(path.stat().st_size for path in directory.captures.glob("*.h5"))
     needed = budget.disk_bytes - there
@@ -143,7 +142,7 @@ def _affordable(directory: "RunDirectory", model: "Experiment") -> str:
             f"{directory.path}: {si_bytes(free)} free, {si_bytes(needed)} needed; make room, use fewer frames, or keep "
             f"fewer of them (--keep-frames)"
         )
-    return budget.summary()
+    return budget
 
 
 def report(
@@ -154,17 +153,18 @@ def report(
 
     Example: isac report runs/demo
     """
-    from testbed.experiment.display import print_outcome
+    from testbed.experiment.config import load_experiment
+    from testbed.experiment.procedure import procedure
     from testbed.experiment.record import RunDirectory
-    from testbed.experiment.report.page import load_results, write_report
 
     directory = RunDirectory.open(run_directory)
-    model, results = load_results(directory)
-    path = write_report(directory, model, results)
+    work = procedure(load_experiment(str(directory.experiment)))
+    model, results = work.load_results(directory.path)
+    path = work.write_report(directory.path, model, results)
     if as_json:
         print(json.dumps({**results.to_dict(), "report": str(path)}, indent=1))
     else:
-        print_outcome(results, model)
+        work.print_outcome(results, model)
         print(f"report: {path}")
 
 
@@ -178,13 +178,13 @@ def compare(
 
     Example: isac compare runs/equal runs/ppa --out compare.png
     """
-    from testbed.experiment.compare import compare_runs, draw_comparison
-    from testbed.experiment.loop_display import print_comparison
-    from testbed.experiment.record import RunDirectory
+    from testbed.experiment.comp.compare import compare_runs, draw_comparison
+    from testbed.experiment.comp.loop_display import print_comparison
+    from testbed.experiment.comp.record import CompRun
 
     if out is not None and not out.parent.is_dir():
         raise ConfigError(f"{out}: the directory {out.parent} does not exist; make it first")
-    comparison = compare_runs(RunDirectory.open(first), RunDirectory.open(second))
+    comparison = compare_runs(CompRun.open(first), CompRun.open(second))
     if out is not None:
         draw_comparison(comparison, out)
     if as_json:

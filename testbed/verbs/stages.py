@@ -46,7 +46,7 @@ def capture(
 
     Example: isac capture comp --condition without:t1 --power-dbm -6.5 --frames 100 --out h0.h5
     """
-    from testbed.experiment.run import capture_once
+    from testbed.experiment.single import capture_once
     from testbed.units import si_bytes
 
     if power_dbm is not None and allocation is not None:
@@ -89,11 +89,13 @@ def detect(
     Example: isac detect runs/demo/captures/004_all.h5
     """
     from testbed.capture import load
-    from testbed.experiment.statistics import write_detection
+    from testbed.experiment.comp.statistics import write_detection
 
     rows: list[dict[str, Any]] = []
     for path in captures:
         loaded = load(path)
+        if pfa is None and "detection" not in loaded.experiment:
+            raise ConfigError(f"{path}: its experiment has no [detection]; give --pfa")
         level = pfa if pfa is not None else float(loaded.experiment["detection"]["pfa"])
         if not 0 < level < 1:
             raise ConfigError(f"--pfa {level:g}: must lie between 0 and 1, both excluded")
@@ -118,24 +120,36 @@ def detect(
 
 
 def measure(
-    capture: Annotated[Path, typer.Argument(help="Capture file of condition 'all'.")],
+    captures: Annotated[
+        list[Path],
+        typer.Argument(
+            help="Capture file of condition 'all'; or, for localisation, a muted one and one of every node alone."
+        ),
+    ],
     out: Annotated[Path | None, typer.Option(help="Measurement file to write (JSON).")] = None,
     previous: Annotated[
         Path | None, typer.Option(help="Measurement of the round before; stands in for silent transmitters.")
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Measure the network on a stored capture: gains, noise, SINRs, each with its standard error.
+    """Measure the network on stored captures: gains, noise, SINRs, each with its standard error.
 
     Example: isac measure runs/demo/captures/round000_all.h5 --out measurement.json
+
+    Example: isac measure captures/muted.h5 captures/alone_bs1.h5 captures/alone_bs2.h5 --out identification.json
     """
+    if len(captures) > 1:
+        if previous is not None:
+            raise ConfigError("--previous: belongs to one capture of condition 'all'; leave it out")
+        _identify(captures, out, as_json)
+        return
     from testbed.capture import load
-    from testbed.experiment.loop_display import print_measurement
+    from testbed.experiment.comp.loop_display import print_measurement
     from testbed.measurement import MeasurementFile, save_measurements
     from testbed.sensing.measure import measure as measure_capture
 
     before = None if previous is None else _points(previous)[-1]
-    loaded = load(capture)
+    loaded = load(captures[0])
     measured = measure_capture(loaded, before)
     measurement = measured.measurement
     for warning in measured.warnings:
@@ -147,6 +161,38 @@ def measure(
         print(json.dumps(measurement.model_dump(mode="json"), indent=1))
         return
     print_measurement(measurement)
+    if out is not None:
+        print(f"wrote {out}; next: isac allocate EXPERIMENT {out}")
+
+
+def _identify(captures: list[Path], out: Path | None, as_json: bool) -> None:
+    """Gains of a network that ranges, from its K + 1 captures in any order."""
+    from testbed.capture import load
+    from testbed.experiment.localization.display import print_identification
+    from testbed.measurement import save_identification
+    from testbed.sensing.identify import identify
+
+    silent, alone = None, {}
+    for path in captures:
+        loaded = load(path)
+        if loaded.frame is None:
+            silent = loaded
+            continue
+        loud = [name for name, row in zip(loaded.tx_names, loaded.frame.samples, strict=True) if row.any()]
+        if len(loud) != 1:
+            raise ConfigError(f"{path}: {', '.join(loud)} transmit; gains are identified with one node on the air")
+        alone[loud[0]] = loaded
+    if silent is None:
+        raise ConfigError("captures: none is muted; gains are identified with one of no transmitter as well")
+    identified = identify(silent, alone)
+    for warning in identified.warnings:
+        print(f"warning: {warning}", file=sys.stderr)
+    if out is not None:
+        save_identification(out, identified)
+    if as_json:
+        print(json.dumps(identified.model_dump(mode="json"), indent=1))
+        return
+    print_identification(identified)
     if out is not None:
         print(f"wrote {out}; next: isac allocate EXPERIMENT {out}")
 
@@ -164,24 +210,58 @@ def allocate(
 
     Example: isac allocate runs/demo/experiment.toml runs/demo/rounds/000/measurement.json --out next.json
     """
-    from testbed.allocation.base import save_allocation
-    from testbed.experiment.feedback import allocate as solve
-    from testbed.experiment.feedback import feedback
-    from testbed.experiment.loop_display import print_allocation
-
     model = resolved(experiment, budget_dbm=budget_dbm, method=method)
+    if model.kind == "localization":
+        _allocate_ranging(model, experiment, measurement, out, as_json)
+        return
+    from testbed.allocation.base import save_allocation
+    from testbed.experiment.comp.config import as_comp
+    from testbed.experiment.comp.feedback import allocate as solve
+    from testbed.experiment.comp.feedback import feedback
+    from testbed.experiment.comp.loop_display import print_allocation
+
+    comp = as_comp(model, experiment)
     points = _points(measurement)
     if not -len(points) <= point < len(points):
         raise ConfigError(f"--point {point}: {measurement} holds {len(points)} measurements, 0..{len(points) - 1}")
-    given = feedback(points[point], model)
-    assert model.allocation is not None, "feedback has looked"
-    allocation = solve(given, model.allocation)
+    given = feedback(points[point], comp)
+    assert comp.allocation is not None, "feedback has looked"
+    allocation = solve(given, comp.allocation)
     if out is not None:
         save_allocation(out, allocation, points[point].node_names)
     if as_json:
         print(json.dumps(allocation.to_dict(), indent=1))
         return
     print_allocation(given, allocation)
+    if out is not None:
+        print(f"wrote {out}; next: isac capture {experiment} --allocation {out} --out next.h5")
+
+
+def _allocate_ranging(model: "Experiment", experiment: str, measurement: Path, out: Path | None, as_json: bool) -> None:
+    """Powers of localisation, within the experiment's cap."""
+    import numpy as np
+
+    from testbed.allocation.base import save_allocation
+    from testbed.experiment.localization.config import LocalizationExperiment
+    from testbed.experiment.localization.display import power_line
+    from testbed.experiment.localization.problem import allocate as solve
+    from testbed.experiment.localization.problem import in_words, range_problem
+    from testbed.measurement import load_identification
+
+    assert isinstance(model, LocalizationExperiment), "the caller has looked at its kind"
+    identified = load_identification(measurement)
+    if identified.node_names != model.node_names:
+        raise ConfigError(
+            f"{measurement}: is of {', '.join(identified.node_names)}; the experiment has {', '.join(model.node_names)}"
+        )
+    problem = range_problem(identified, model, np.full(len(model.nodes), np.inf))
+    allocation = solve(problem, model)
+    if out is not None:
+        save_allocation(out, allocation, model.node_names)
+    if as_json:
+        print(json.dumps(allocation.to_dict(), indent=1))
+        return
+    print(in_words(problem, allocation, model) or power_line(model, allocation))
     if out is not None:
         print(f"wrote {out}; next: isac capture {experiment} --allocation {out} --out next.h5")
 

@@ -4,7 +4,7 @@ import contextlib
 import json
 import tomllib
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -16,6 +16,7 @@ from testbed.verbs.options import FramesOption, JsonOption, TransmitOption, reso
 if TYPE_CHECKING:
     from concurrent.futures import Executor
 
+    from testbed.experiment.procedure import Procedure
     from testbed.experiment.sweep_run import Sweep
     from testbed.sweep import SweepRow
 
@@ -30,7 +31,7 @@ def sweep(
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Directory of the sweep.")] = None,
     resume: Annotated[Path | None, typer.Option(help="Go on with an interrupted sweep.", metavar="SWEEP")] = None,
-    only: Annotated[str, typer.Option(help="Part of every run: loop or axis.")] = "loop",
+    only: Annotated[str | None, typer.Option(help="Part of every run: loop (of comp, as a rule) or axis.")] = None,
     frames: FramesOption = None,
     keep_frames: Annotated[str, typer.Option(help="Frames kept of every capture: all, or a number.")] = "0",
     seed: Annotated[int, typer.Option(min=0, help="From it and its index follows every point's noise.")] = 1,
@@ -42,7 +43,8 @@ def sweep(
 
     Example: isac sweep comp --set allocation.budget_dbm=-6,-4,-2 --set allocation.method=ppa,equal --out sweeps/comp
     """
-    from testbed.experiment.sweep_run import new_sweep, open_sweep, run_sweep
+    from testbed.experiment.procedure import procedure
+    from testbed.experiment.sweep_run import new_sweep, open_sweep, point_experiment, run_sweep
 
     if resume is not None:
         if experiment is not None or axes or out is not None:
@@ -53,94 +55,46 @@ def sweep(
             raise ConfigError(
                 "EXPERIMENT, --set and --out are needed to begin a sweep; --resume SWEEP to go on with one"
             )
-        if only not in ("loop", "axis"):
+        if only not in (None, "loop", "axis"):
             raise ConfigError(f"--only '{only}': must be loop or axis")
-        model = resolved(
-            experiment,
-            frames=frames,
-            keep_frames=keep_frames,
-            only="loop" if only == "loop" else "axis",
-            transmit=transmit,
-        )
+        model = resolved(experiment, frames=frames, keep_frames=keep_frames, transmit=transmit)
+        if model.kind == "comp":  # whose points are judged by their loops, unless told otherwise
+            part: Literal["axis", "loop"] = "axis" if only == "axis" else "loop"
+            model = resolved(experiment, frames=frames, keep_frames=keep_frames, only=part, transmit=transmit)
+        elif only is not None:
+            raise ConfigError(f"--only {only}: an experiment of kind {model.kind} has no such parts")
         work = new_sweep(out, model, dict(_axis(text) for text in axes), seed)
+    kind = procedure(point_experiment(work, work.points[0]))
     try:
         with contextlib.ExitStack() as stack:
-            rows = run_sweep(work, _executor(stack, workers), lambda row, count: _tell(row, count, as_json))
-        found = _conclude(work, rows)
+            rows = run_sweep(work, _executor(stack, workers), lambda row, count: _tell(kind, row, count, as_json))
+        found = kind.conclude_sweep(work, rows)
+        write_document(work.folder / "sweep.json", found)
     except KeyboardInterrupt:
         fail(f"interrupted; to go on: isac sweep --resume {work.folder}", EXIT_INTERRUPTED)
     if as_json:
         print(json.dumps(found, indent=1))
     else:
-        _print(work, found)
+        _print(work, kind, found)
     if failed := [row for row in rows if row.result is None]:
         fail(f"{len(failed)} of {len(rows)} points failed; the first: {failed[0].error}", EXIT_FAILURE)
 
 
-def _conclude(work: "Sweep", rows: "list[SweepRow]") -> dict[str, Any]:
-    """Rows, order, verdict and figures; all of it into the sweep's folder."""
-    from testbed.experiment.sweep_figures import pod_figure, rate_figure
-    from testbed.experiment.sweep_results import (
-        BUDGET,
-        plain_point,
-        pooled_verdict,
-        scheme_order,
-        scheme_points,
-        write_rows,
-    )
-
-    points = scheme_points(work, rows)
-    order, verdict = scheme_order(points), pooled_verdict(work, points)
-    write_rows(work.folder / "rows.csv", rows, points)
-    figures = []
-    if BUDGET in work.axes and set(work.axes) <= {BUDGET, "allocation.method"} and points:
-        figures.append(rate_figure(points, work.folder).png)
-        if verdict is not None:
-            figures.append(pod_figure(verdict, work.folder).png)
-    found = {
-        "points": [plain_point(p) for p in points],
-        "errors": {row.point.index: row.error for row in rows if row.result is None},
-        "order": {
-            "num_pairs": order.num_pairs,
-            "num_agreeing": order.num_agreeing,
-            "disagreeing": list(order.disagreeing),
-        },
-        "equal_power": None if verdict is None else verdict.to_dict(),
-        "figures": [str(path) for path in figures],
-    }
-    write_document(work.folder / "sweep.json", found)
-    return found
-
-
-def _print(work: "Sweep", found: dict[str, Any]) -> None:
-    order = found["order"]
-    if order["num_pairs"]:
-        differ = f"; not: {', '.join(order['disagreeing'])}" if order["disagreeing"] else ""
-        print(
-            f"order of schemes: {order['num_agreeing']} of {order['num_pairs']} pairs that theory sets apart by more "
-            f"than 3 standard errors are measured in that order{differ}"
-        )
-    if found["equal_power"] is not None:
-        answer = "consistent" if found["equal_power"]["consistent"] else "NOT consistent"
-        print(f"PoD over the budget, equal power: {answer} with theory ({found['equal_power']['deciding']})")
+def _print(work: "Sweep", kind: "Procedure", found: dict[str, Any]) -> None:
+    kind.print_sweep(work, found)
     for path in found["figures"]:
         print(f"figure: {path}")
     print(f"rows: {work.folder / 'rows.csv'}")
 
 
-def _tell(row: "SweepRow", count: int, quiet: bool) -> None:
+def _tell(kind: "Procedure", row: "SweepRow", count: int, quiet: bool) -> None:
     if quiet:
         return
     values = ", ".join(f"{key.split('.')[-1]} {value}" for key, value in row.point.values.items())
     if row.result is None:
         print(f"point {row.point.index} of {count}: {values}: FAILED, {row.error}", flush=True)
         return
-    said = "consistent with theory" if row.result["consistent"] else "NOT consistent with theory"
-    if "loop" in row.result:
-        last = row.result["loop"]["rounds"][-1]
-        rate = last["sum_rate_bps_hz"]
-        met = "met" if last["is_met"] else "NOT met"
-        said = f"{rate['value']:.3f} +- {rate['stderr']:.3f} bit/s/Hz, requirements {met}, {said}"
+    said = kind.describe_row(row.result)
     print(f"point {row.point.index} of {count}: {values}: {said}", flush=True)
 
 

@@ -4,10 +4,10 @@ from dataclasses import dataclass
 
 import pytest
 
-from testbed.experiment.config import Experiment
-from testbed.experiment.gather import RunResults
-from testbed.experiment.record import RunDirectory
-from testbed.experiment.run import run
+from testbed.experiment.comp.config import CompExperiment
+from testbed.experiment.comp.gather import RunResults
+from testbed.experiment.comp.record import CompRun
+from testbed.experiment.comp.run import run
 from tests.scenes import comp_experiment
 
 
@@ -15,8 +15,8 @@ from tests.scenes import comp_experiment
 class Run:
     """A finished run."""
 
-    directory: RunDirectory
-    experiment: Experiment
+    directory: CompRun
+    experiment: CompExperiment
     results: RunResults
 
 
@@ -24,5 +24,5 @@ class Run:
 def comp_run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     """9 powers, then up to 5 rounds, x 3 base stations x 2000 frames x (H1, H0), the preset's seeds."""
     experiment = comp_experiment()
-    directory = RunDirectory.create(tmp_path_factory.mktemp("runs") / "comp", experiment, overwrite=False)
+    directory = CompRun.create(tmp_path_factory.mktemp("runs") / "comp", experiment, overwrite=False)
     return Run(directory, experiment, run(directory, lambda progress: None, lambda question: False))

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from testbed.capture import check, load
-from testbed.experiment.record import RunDirectory
-from testbed.experiment.step import Step
+from testbed.experiment.comp.record import CompRun
+from testbed.experiment.comp.step import Step
 from tests.emulator import emulator_process, environment, request
 
 pytestmark = pytest.mark.emulated
@@ -310,7 +310,7 @@ def test_json_goes_to_standard_output_alone(preset: Path) -> None:
     assert Path(folder / results["report"]).is_file()
     assert json.loads(isac("check", preset, "--json", cwd=folder).stdout)["cells"][0]["cell"] == "t1"
     rows = json.loads(isac("detect", "run/captures/000_all.h5", "--json", cwd=folder).stdout)
-    stored = RunDirectory.open(folder / "run").detection(Step("points", 0), "all", "t1")
+    stored = CompRun.open(folder / "run").detection(Step("points", 0), "all", "t1")
     assert rows[0]["num_frames"] == stored.known_noise.size == 300
     assert json.loads(isac("file", "info", "run/captures/muted.h5", "--json", cwd=folder).stdout)["simulated"] is True
 

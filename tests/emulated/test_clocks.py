@@ -14,12 +14,12 @@ from sim.truth import truth
 from testbed.capture import load
 from testbed.config import validate
 from testbed.errors import SyncError
-from testbed.experiment.config import Experiment
-from testbed.experiment.gather import RunResults
-from testbed.experiment.record import RunDirectory
+from testbed.experiment.comp.config import CompExperiment
+from testbed.experiment.comp.gather import RunResults
+from testbed.experiment.comp.record import CompRun
+from testbed.experiment.comp.run import run
+from testbed.experiment.comp.step import Step
 from testbed.experiment.report.page import write_report
-from testbed.experiment.run import run
-from testbed.experiment.step import Step
 from testbed.measurement import Measurement, load_measurements
 from testbed.sensing.measure import measure
 from testbed.units import db
@@ -32,7 +32,7 @@ CLOCK_PPM, CFO_HZ = 2.0, 100.0  # of the users: -7100 Hz between the nodes' carr
 STDERRS = 4.5
 
 
-def experiment_at(endpoint: str, shared_reference: bool | Literal["nodes"]) -> Experiment:
+def experiment_at(endpoint: str, shared_reference: bool | Literal["nodes"]) -> CompExperiment:
     """One power of the preset, 300 frames, on a server that is already there: no truth file tells of such clocks."""
     data = comp_text()
     del data["loop"], data["emulator"]
@@ -41,22 +41,22 @@ def experiment_at(endpoint: str, shared_reference: bool | Literal["nodes"]) -> E
     data["capture"]["num_frames"] = 300
     for table in ("nodes", "users"):
         data[table] = [row | {"radio": endpoint} for row in data[table]]
-    return validate(data, Experiment, "clocks")
+    return validate(data, CompExperiment, "clocks")
 
 
 def run_with(
     folder: Path, shared_reference: bool | Literal["nodes"], **clock: float
-) -> tuple[RunDirectory, Experiment, RunResults]:
+) -> tuple[CompRun, CompExperiment, RunResults]:
     """A run whose users have another clock."""
     scene = folder / "scene.toml"
     scene.write_text(tomli_w.dumps(scene_with_user_clocks(**clock).model_dump(mode="json")), encoding="utf-8")
     with emulator_process(scene) as (_, endpoint):
         experiment = experiment_at(endpoint, shared_reference)
-        directory = RunDirectory.create(folder / "run", experiment, overwrite=False)
+        directory = CompRun.create(folder / "run", experiment, overwrite=False)
         return directory, experiment, run(directory, lambda progress: None, lambda question: False)
 
 
-def measured_and_true(directory: RunDirectory) -> tuple[Measurement, Measurement]:
+def measured_and_true(directory: CompRun) -> tuple[Measurement, Measurement]:
     """What was measured, and the truth of the same scene on one clock."""
     measured, session = load_measurements(directory.measurements).points[0], directory.load_session()
     assert session is not None

@@ -12,19 +12,19 @@ from sim.faults import Fault
 from testbed.capture import NodeCapture, check, load
 from testbed.config import validate
 from testbed.errors import RadioError, RadioUnavailable, SampleLoss
-from testbed.experiment.config import Experiment
-from testbed.experiment.gather import RunResults, gather
-from testbed.experiment.perform import epoch_of
-from testbed.experiment.record import RunDirectory
+from testbed.experiment.comp.config import CompExperiment
+from testbed.experiment.comp.gather import RunResults, gather
+from testbed.experiment.comp.record import CompRun
+from testbed.experiment.comp.run import run
+from testbed.experiment.comp.step import Step
+from testbed.experiment.conditions import step_epoch
 from testbed.experiment.report.page import write_report
-from testbed.experiment.run import run
-from testbed.experiment.step import Step
 from tests.emulator import emulator_process, request
 from tests.scenes import comp_scene, comp_text
 
 pytestmark = [pytest.mark.emulated, pytest.mark.slow]
 
-ALL = epoch_of(Step("points", 0), 0)  # H1 of the first power; the H0 captures follow
+ALL = step_epoch(Step("points", 0).serial)  # H1 of the first power; the H0 captures follow
 NUM_FRAMES = 300  # a capture is two requests on the wire
 EVERYONE = ("bs1", "bs2", "bs3", "u1", "u2", "u3")
 
@@ -40,7 +40,7 @@ def scene_file(folder: Path, faults: Sequence[Fault], reports_loss: bool = True)
 
 def experiment_on(
     scene: Path, *, num_frames: int = NUM_FRAMES, endpoint: str | None = None, **acquisition: Any
-) -> Experiment:
+) -> CompExperiment:
     """The CoMP preset at one power without the loop, on an emulator of its own or at `endpoint`."""
     data = comp_text()
     del data["loop"]
@@ -53,15 +53,15 @@ def experiment_on(
         del data["emulator"]
         for table in ("nodes", "users"):
             data[table] = [row | {"radio": endpoint} for row in data[table]]
-    return validate(data, Experiment, "faults")
+    return validate(data, CompExperiment, "faults")
 
 
-def start(folder: Path, experiment: Experiment) -> tuple[RunDirectory, RunResults]:
-    directory = RunDirectory.create(folder / "run", experiment, overwrite=False)
+def start(folder: Path, experiment: CompExperiment) -> tuple[CompRun, RunResults]:
+    directory = CompRun.create(folder / "run", experiment, overwrite=False)
     return directory, run(directory, lambda progress: None, lambda question: False)
 
 
-def run_with(folder: Path, *faults: Fault, reports_loss: bool = True, **acquisition: Any) -> RunDirectory:
+def run_with(folder: Path, *faults: Fault, reports_loss: bool = True, **acquisition: Any) -> CompRun:
     """A run that has faults and finishes; its verdict and its files are checked."""
     experiment = experiment_on(scene_file(folder, faults, reports_loss), **acquisition)
     directory, results = start(folder, experiment)
@@ -73,18 +73,18 @@ def run_with(folder: Path, *faults: Fault, reports_loss: bool = True, **acquisit
 
 
 @pytest.fixture(scope="module")
-def faultless(tmp_path_factory: pytest.TempPathFactory) -> RunDirectory:
+def faultless(tmp_path_factory: pytest.TempPathFactory) -> CompRun:
     """The same run without faults, three times as long."""
     folder = tmp_path_factory.mktemp("faultless")
     return start(folder, experiment_on(scene_file(folder, ()), num_frames=3 * NUM_FRAMES))[0]
 
 
-def capture_of(directory: RunDirectory, node: str, condition: str = "all") -> NodeCapture:
+def capture_of(directory: CompRun, node: str, condition: str = "all") -> NodeCapture:
     return load(directory.capture_path(Step("points", 0), condition)).node(node)
 
 
 def assert_as_without_the_fault(
-    directory: RunDirectory, faultless: RunDirectory, node: str, condition: str = "all", hidden: int = 0
+    directory: CompRun, faultless: CompRun, node: str, condition: str = "all", hidden: int = 0
 ) -> None:
     """What is stored is what the faultless world gives at the same samples of the same epoch, bit for bit."""
     stored, reference = (capture_of(run, node, condition) for run in (directory, faultless))
@@ -99,19 +99,19 @@ def kinds(node: NodeCapture) -> list[tuple[str, int]]:
     return [(notice.kind, notice.sample_count) for notice in node.notices]
 
 
-def report_of(directory: RunDirectory) -> str:
+def report_of(directory: CompRun) -> str:
     experiment = experiment_of(directory)
     return write_report(directory, experiment, gather(directory, experiment)).read_text(encoding="utf-8")
 
 
-def experiment_of(directory: RunDirectory) -> Experiment:
+def experiment_of(directory: CompRun) -> CompExperiment:
     from testbed.experiment.config import load_experiment
 
     return load_experiment(str(directory.experiment))
 
 
 def test_a_reported_loss_is_received_again(
-    tmp_path: Path, faultless: RunDirectory, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, faultless: CompRun, caplog: pytest.LogCaptureFixture
 ) -> None:
     lossy = Fault(kind="reported_loss", node="bs1", from_epoch=ALL, at_sample=150_000, num_samples=1234)
     directory = run_with(tmp_path, lossy)
@@ -127,7 +127,7 @@ def test_a_reported_loss_is_received_again(
     assert "bs1: 1234 samples lost near sample 0, as the radio reported; received again" in report_of(directory)
 
 
-def test_an_unreported_loss_is_seen_by_the_frames_and_received_again(tmp_path: Path, faultless: RunDirectory) -> None:
+def test_an_unreported_loss_is_seen_by_the_frames_and_received_again(tmp_path: Path, faultless: CompRun) -> None:
     lossy = Fault(kind="unreported_loss", node="bs2", from_epoch=ALL, at_sample=100_000, num_samples=700)
     directory = run_with(tmp_path, lossy, reports_loss=False)
     node = capture_of(directory, "bs2")
@@ -149,7 +149,7 @@ def test_a_loss_of_whole_frames_is_not_seen_and_does_no_harm(tmp_path: Path) -> 
 
 @pytest.mark.parametrize("reported", [False, True])
 def test_an_underflow_is_seen_by_every_receiver_and_received_again(
-    tmp_path: Path, faultless: RunDirectory, reported: bool
+    tmp_path: Path, faultless: CompRun, reported: bool
 ) -> None:
     gap = Fault(kind="underflow", node="bs2", from_epoch=ALL, at_sample=50_000, num_samples=3000, reported=reported)
     directory = run_with(tmp_path, gap)
@@ -166,7 +166,7 @@ def test_an_underflow_is_seen_by_every_receiver_and_received_again(
     assert "bs1: bs2 fell silent near sample 4" in report_of(directory)
 
 
-def test_a_late_start_is_seen_and_received_again(tmp_path: Path, faultless: RunDirectory) -> None:
+def test_a_late_start_is_seen_and_received_again(tmp_path: Path, faultless: CompRun) -> None:
     late = Fault(kind="late_start", node="bs1", from_epoch=ALL, num_samples=5000)
     directory = run_with(tmp_path, late)
     for name in ("bs1", "bs2", "u1"):
@@ -186,7 +186,7 @@ def test_a_damaged_capture_is_kept_with_a_warning_where_the_experiment_says_so(t
     assert "; kept" in report_of(directory)
 
 
-def test_a_node_that_once_does_not_answer_is_asked_again(tmp_path: Path, faultless: RunDirectory) -> None:
+def test_a_node_that_once_does_not_answer_is_asked_again(tmp_path: Path, faultless: CompRun) -> None:
     stalled = Fault(kind="silent_node", node="bs3", from_epoch=ALL)
     directory = run_with(tmp_path, stalled)
     node = capture_of(directory, "bs3")
@@ -198,7 +198,7 @@ def stopped(folder: Path, fault: Fault, **acquisition: Any) -> tuple[str, dict[s
     """A run that a fault ends: its line, and who transmits afterwards."""
     with emulator_process(scene_file(folder, [fault])) as (_, endpoint):
         experiment = experiment_on(folder / "scene.toml", endpoint=endpoint, **acquisition)
-        directory = RunDirectory.create(folder / "run", experiment, overwrite=False)
+        directory = CompRun.create(folder / "run", experiment, overwrite=False)
         with pytest.raises(RadioError) as caught:
             run(directory, lambda progress: None, lambda question: False)
         on: Any = request(endpoint, op="status")["transmitting"]
@@ -250,7 +250,7 @@ def test_what_a_fault_stopped_goes_on_to_the_result_of_a_run_without_it(tmp_path
     reference = run_with(tmp_path_for(tmp_path, "without"))
     folder = tmp_path_for(tmp_path, "with")
     experiment = experiment_on(scene_file(folder, [fault]))
-    directory = RunDirectory.create(folder / "run", experiment, overwrite=False)
+    directory = CompRun.create(folder / "run", experiment, overwrite=False)
     with pytest.raises(RadioUnavailable):
         run(directory, lambda progress: None, lambda question: False)
     (directory.path / "scene" / "scene.toml").write_bytes((tmp_path / "without" / "scene.toml").read_bytes())

@@ -21,13 +21,13 @@ from sim.scene import load_scene
 from testbed.allocation.comp import required_power, verify_certificate
 from testbed.capture import check, load
 from testbed.errors import ConfigError, SettingOutOfRange
-from testbed.experiment.compare import compare_runs
-from testbed.experiment.config import Experiment
-from testbed.experiment.feedback import allocate, feedback
-from testbed.experiment.gather import RunResults, gather
-from testbed.experiment.record import RunDirectory
-from testbed.experiment.rounds import load_rounds
-from testbed.experiment.run import run
+from testbed.experiment.comp.compare import compare_runs
+from testbed.experiment.comp.config import CompExperiment
+from testbed.experiment.comp.feedback import allocate, feedback
+from testbed.experiment.comp.gather import RunResults, gather
+from testbed.experiment.comp.record import CompRun
+from testbed.experiment.comp.rounds import load_rounds
+from testbed.experiment.comp.run import run
 from testbed.measurement import load_measurements
 from testbed.radio.gains import realise
 from testbed.sensing.measure import measure
@@ -41,7 +41,7 @@ GAIN_STEP_DB = 0.25
 TIMEOUT_S = 120
 
 
-def loop_experiment(budget_dbm: float, num_frames: int = 2000, **tables: dict[str, Any]) -> Experiment:
+def loop_experiment(budget_dbm: float, num_frames: int = 2000, **tables: dict[str, Any]) -> CompExperiment:
     """The preset without its power axis; keywords replace keys of its tables."""
     data = comp_experiment().model_dump(mode="json")
     data["power"] = None
@@ -49,30 +49,30 @@ def loop_experiment(budget_dbm: float, num_frames: int = 2000, **tables: dict[st
     data["capture"]["num_frames"] = num_frames
     for table, keys in tables.items():
         data[table] |= keys
-    return Experiment.model_validate_json(json.dumps(data))
+    return CompExperiment.model_validate_json(json.dumps(data))
 
 
-def run_in(path: Path, experiment: Experiment) -> tuple[RunDirectory, RunResults]:
-    directory = RunDirectory.create(path, experiment, overwrite=False)
+def run_in(path: Path, experiment: CompExperiment) -> tuple[CompRun, RunResults]:
+    directory = CompRun.create(path, experiment, overwrite=False)
     return directory, run(directory, lambda progress: None, lambda question: False)
 
 
 @pytest.fixture(scope="module")
-def budget_a(tmp_path_factory: pytest.TempPathFactory) -> tuple[RunDirectory, RunResults]:
+def budget_a(tmp_path_factory: pytest.TempPathFactory) -> tuple[CompRun, RunResults]:
     """Five rounds even though they settle: every round is a sample."""
     experiment = loop_experiment(-5.0, loop={"until_settled": False})
     return run_in(tmp_path_factory.mktemp("loop") / "a", experiment)
 
 
 @pytest.fixture(scope="module")
-def budget_b(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[RunDirectory, RunResults]]:
+def budget_b(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[CompRun, RunResults]]:
     folder = tmp_path_factory.mktemp("loop")
     methods = ("equal", "ppa")
     return {m: run_in(folder / m, loop_experiment(-2.0, allocation={"method": m})) for m in methods}
 
 
 def test_at_budget_a_equal_power_misses_a_target_and_the_loop_meets_everything(
-    budget_a: tuple[RunDirectory, RunResults],
+    budget_a: tuple[CompRun, RunResults],
 ) -> None:
     _, results = budget_a
     first, *others = results.rounds
@@ -89,7 +89,7 @@ def test_at_budget_a_equal_power_misses_a_target_and_the_loop_meets_everything(
         assert all(user.rate_bps_hz.value + 2 * user.rate_bps_hz.stderr >= 1.0 for user in row.users)
 
 
-def test_the_powers_settle_to_one_gain_step_and_spend_the_budget(budget_a: tuple[RunDirectory, RunResults]) -> None:
+def test_the_powers_settle_to_one_gain_step_and_spend_the_budget(budget_a: tuple[CompRun, RunResults]) -> None:
     rounds = load_rounds(budget_a[0].rounds)
     powers = np.array([made.record.wanted_power for made in rounds])
     assert not rounds[0].record.settled
@@ -99,7 +99,7 @@ def test_the_powers_settle_to_one_gain_step_and_spend_the_budget(budget_a: tuple
 
 
 def test_prediction_and_measurement_agree_within_half_a_decibel(
-    budget_a: tuple[RunDirectory, RunResults], budget_b: dict[str, tuple[RunDirectory, RunResults]]
+    budget_a: tuple[CompRun, RunResults], budget_b: dict[str, tuple[CompRun, RunResults]]
 ) -> None:
     compared = 0
     for _, results in (budget_a, *budget_b.values()):
@@ -116,7 +116,7 @@ def test_prediction_and_measurement_agree_within_half_a_decibel(
 
 
 def test_measured_gains_agree_with_truth_within_half_a_decibel_and_their_standard_errors(
-    budget_a: tuple[RunDirectory, RunResults],
+    budget_a: tuple[CompRun, RunResults],
 ) -> None:
     directory, _ = budget_a
     truth = load_measurements(directory.truth_rounds).points
@@ -139,7 +139,7 @@ def test_measured_gains_agree_with_truth_within_half_a_decibel_and_their_standar
     assert close > 100
 
 
-def test_realised_powers_are_what_is_stored_and_used(budget_a: tuple[RunDirectory, RunResults]) -> None:
+def test_realised_powers_are_what_is_stored_and_used(budget_a: tuple[CompRun, RunResults]) -> None:
     directory, _ = budget_a
     for made in load_rounds(directory.rounds):
         capture = load(directory.captures / f"round{made.record.index:03d}_all.h5")
@@ -155,7 +155,7 @@ def test_realised_powers_are_what_is_stored_and_used(budget_a: tuple[RunDirector
 
 
 def test_at_budget_b_both_schemes_are_feasible_and_ppa_has_the_larger_sum_rate(
-    budget_b: dict[str, tuple[RunDirectory, RunResults]],
+    budget_b: dict[str, tuple[CompRun, RunResults]],
 ) -> None:
     equal, ppa = budget_b["equal"], budget_b["ppa"]
     assert equal[1].rounds[-1].is_met
@@ -172,7 +172,7 @@ def test_at_budget_b_both_schemes_are_feasible_and_ppa_has_the_larger_sum_rate(
     assert total.values == pytest.approx((8.85, 9.07), abs=0.06)
 
 
-def test_the_verdict_of_the_final_powers_is_consistent(budget_a: tuple[RunDirectory, RunResults]) -> None:
+def test_the_verdict_of_the_final_powers_is_consistent(budget_a: tuple[CompRun, RunResults]) -> None:
     final = budget_a[1].final
     assert final is not None
     assert budget_a[1].axis is None
@@ -182,7 +182,7 @@ def test_the_verdict_of_the_final_powers_is_consistent(budget_a: tuple[RunDirect
 
 
 def test_each_stage_alone_on_the_files_of_the_one_before_repeats_the_numbers_of_the_run(
-    budget_a: tuple[RunDirectory, RunResults], tmp_path: Path
+    budget_a: tuple[CompRun, RunResults], tmp_path: Path
 ) -> None:
     directory, _ = budget_a
     for made in load_rounds(directory.rounds)[:2]:
@@ -196,7 +196,7 @@ def test_each_stage_alone_on_the_files_of_the_one_before_repeats_the_numbers_of_
         rows = json.loads(cli("detect", directory.captures / name, "--json").stdout)
         summary = budget_a[1].rounds[made.record.index]
         assert [row["pod_known_noise"] for row in rows] == [cell.pod for cell in summary.cells]
-    experiment = Experiment.model_validate_json(json.dumps(load(directory.captures / name).experiment))
+    experiment = CompExperiment.model_validate_json(json.dumps(load(directory.captures / name).experiment))
     assert gather(directory, experiment).to_dict() == budget_a[1].to_dict()
 
 
@@ -244,7 +244,7 @@ def test_after_an_infeasible_problem_that_power_would_solve_that_power_solves_it
 
 
 def test_a_cap_per_node_holds_and_one_that_forbids_a_solution_is_named(
-    budget_a: tuple[RunDirectory, RunResults], budget_b: dict[str, tuple[RunDirectory, RunResults]]
+    budget_a: tuple[CompRun, RunResults], budget_b: dict[str, tuple[CompRun, RunResults]]
 ) -> None:
     made = load_rounds(budget_b["equal"][0].rounds)[0]
     roomy = loop_experiment(-2.0, allocation={"max_power_dbm": -1.0})
@@ -261,7 +261,7 @@ def test_a_cap_per_node_holds_and_one_that_forbids_a_solution_is_named(
     assert refused.certificate["caps_block"]
 
 
-def test_a_radio_s_own_limit_is_a_cap(budget_a: tuple[RunDirectory, RunResults]) -> None:
+def test_a_radio_s_own_limit_is_a_cap(budget_a: tuple[CompRun, RunResults]) -> None:
     made = load_rounds(budget_a[0].rounds)[0]
     # full scale at 15 dBm, 0.5 dB back-off, less the peak-to-average ratio of each frame
     assert all(4 < db(p) < 12 for p in made.measurement.max_power)
@@ -414,7 +414,7 @@ def test_a_loop_plans_its_receive_gains_within_what_the_radios_can_send(tmp_path
     data = json.loads(json.dumps(loop_experiment(3.0, 200, loop={"num_rounds": 2}).model_dump(mode="json")))
     data["capture"]["rx_gain_db"] = "auto"
     data["users"] = [user | {"rx_gain_db": None} for user in data["users"]]
-    directory, results = run_in(tmp_path / "auto", Experiment.model_validate_json(json.dumps(data)))
+    directory, results = run_in(tmp_path / "auto", CompExperiment.model_validate_json(json.dumps(data)))
     assert results.rounds[-1].is_met
     session = directory.load_session()
     assert session is not None
@@ -478,7 +478,7 @@ def test_runs_without_a_round_cannot_be_compared(tmp_path: Path, undisturbed: Pa
     quick = ("--frames", "5", "--power-dbm", "-4.5", "--no-report")
     cli("run", "comp", "--only", "axis", *quick, "--out", tmp_path / "axis")
     with pytest.raises(ConfigError, match="no round of a loop"):
-        compare_runs(RunDirectory.open(tmp_path / "axis"), RunDirectory.open(undisturbed))
+        compare_runs(CompRun.open(tmp_path / "axis"), CompRun.open(undisturbed))
     done = json.loads(cli("compare", undisturbed, undisturbed, "--json", "--out", tmp_path / "c.png").stdout)
     assert all(row["difference_stderrs"] in (0, None) for row in done["rows"])
     assert {p.suffix for p in tmp_path.glob("c.*")} == {".png", ".svg", ".csv"}

@@ -17,10 +17,11 @@ from testbed.allocation.base import equal_power
 from testbed.capture import load
 from testbed.config import validate
 from testbed.errors import IsacError, SafetyRefused
-from testbed.experiment.config import Experiment
-from testbed.experiment.gather import RunResults
-from testbed.experiment.record import RunDirectory
-from testbed.experiment.run import capture_once, run
+from testbed.experiment.comp.config import CompExperiment
+from testbed.experiment.comp.gather import RunResults
+from testbed.experiment.comp.record import CompRun
+from testbed.experiment.comp.run import run
+from testbed.experiment.single import capture_once
 from testbed.units import undb
 from tests.airs import Air, is_silent, need_libiio, pluto_process
 from tests.emulator import environment, request
@@ -55,7 +56,7 @@ def comp_on(air: Air | None, host: str = "127.0.0.1", **tables: Any) -> dict[str
 
 
 def run_of(data: dict[str, Any], path: Path, ask: Callable[[str], bool] = lambda question: False) -> RunResults:
-    directory = RunDirectory.create(path, validate(data, Experiment, "x"), overwrite=False)
+    directory = CompRun.create(path, validate(data, CompExperiment, "x"), overwrite=False)
     return run(directory, lambda progress: None, ask)
 
 
@@ -152,7 +153,7 @@ BAND = {"name": "lab", "low_hz": 3.48e9, "high_hz": 3.52e9, "max_power_dbm": 0.0
 
 
 def one_capture(air: Air, path: Path, ask: Callable[[str], bool], **tables: Any) -> None:
-    experiment = validate(comp_on(air, ELSEWHERE, **tables), Experiment, "x")
+    experiment = validate(comp_on(air, ELSEWHERE, **tables), CompExperiment, "x")
     power = equal_power(undb(-5.5) * 3, 3)
     capture_once(experiment, path, "without:t1", power, ask, {})
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from testbed.experiment.record import RunDirectory
-from testbed.experiment.run import run
+from testbed.experiment.comp.record import CompRun
+from testbed.experiment.comp.run import run
 from tests.scenes import comp_experiment
 
 pytestmark = [pytest.mark.soak, pytest.mark.emulated]
@@ -22,7 +22,7 @@ def test_of_twenty_seeds_at_most_three_are_not_consistent_at_95_percent(tmp_path
         assert experiment.emulator is not None
         emulator = experiment.emulator.model_copy(update={"seed": seed})
         experiment = experiment.model_copy(update={"emulator": emulator, "loop": None})
-        directory = RunDirectory.create(tmp_path / f"seed{seed}", experiment, overwrite=False)
+        directory = CompRun.create(tmp_path / f"seed{seed}", experiment, overwrite=False)
         results = run(directory, lambda progress: None, lambda question: False)
         assert results.axis is not None
         verdict = results.axis.verdict

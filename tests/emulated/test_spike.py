@@ -8,13 +8,13 @@ import tomli_w
 
 from sim.scene import Clutter, Scene
 from testbed.config import validate
-from testbed.experiment.config import Experiment
-from testbed.experiment.gather import gather
-from testbed.experiment.law import STATISTICS, Law, Statistic
-from testbed.experiment.record import RunDirectory
+from testbed.experiment.comp.config import CompExperiment
+from testbed.experiment.comp.gather import gather
+from testbed.experiment.comp.law import STATISTICS, Law, Statistic
+from testbed.experiment.comp.record import CompRun
+from testbed.experiment.comp.run import run
+from testbed.experiment.comp.step import Step
 from testbed.experiment.report.page import write_report
-from testbed.experiment.run import run
-from testbed.experiment.step import Step
 from testbed.sensing import detect
 from testbed.theory import consistency
 from tests.emulated.conftest import Run
@@ -23,7 +23,7 @@ from tests.scenes import comp_scene, comp_text
 pytestmark = [pytest.mark.emulated, pytest.mark.slow]
 
 
-def run_scene(folder: Path, scene: Scene, isolation_db: float, num_frames: int) -> tuple[RunDirectory, Experiment]:
+def run_scene(folder: Path, scene: Scene, isolation_db: float, num_frames: int) -> tuple[CompRun, CompExperiment]:
     """A run at -6 dBm in a scene other than the preset's; the survey stays the preset's."""
     path = folder / "scene.toml"
     path.write_text(tomli_w.dumps(scene.model_dump(mode="json")), encoding="utf-8")
@@ -33,8 +33,8 @@ def run_scene(folder: Path, scene: Scene, isolation_db: float, num_frames: int) 
     del data["loop"]
     data["capture"]["num_frames"] = num_frames
     data["nodes"] = [node | {"self_isolation_db": isolation_db} for node in data["nodes"]]
-    experiment = validate(data, Experiment, "spike")
-    directory = RunDirectory.create(folder / "run", experiment, overwrite=False)
+    experiment = validate(data, CompExperiment, "spike")
+    directory = CompRun.create(folder / "run", experiment, overwrite=False)
     run(directory, lambda progress: None, lambda question: False)
     return directory, experiment
 
@@ -49,7 +49,7 @@ def scene_with_fence() -> Scene:
     return scene.model_copy(update={"clutter": (*scene.clutter, near)})
 
 
-def h0_verdict(directory: RunDirectory, cells: list[str], statistic: Statistic) -> consistency.Verdict:
+def h0_verdict(directory: CompRun, cells: list[str], statistic: Statistic) -> consistency.Verdict:
     """Verdict on the pooled H0 statistic alone, at level 1e-3."""
     stored = [directory.detection(Step("points", 0), f"without:{cell}", cell) for cell in cells]
     nothing = consistency.PodPoints(*(np.zeros(0) for _ in range(4)))

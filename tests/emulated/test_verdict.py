@@ -10,8 +10,8 @@ import pytest
 from numpy.typing import NDArray
 
 from testbed.capture import Capture, load
-from testbed.experiment.results import Results
-from testbed.experiment.step import Step
+from testbed.experiment.comp.results import Results
+from testbed.experiment.comp.step import Step
 from testbed.measurement import load_measurements
 from testbed.sensing.detect import aligned_observations, columns, detect, sensing_setup
 from testbed.sensing.glrt import glrt

@@ -16,7 +16,8 @@ from testbed.device import Continuity, Limits, Reception, Settings
 from testbed.errors import RadioError, RadioTimeout, SampleLoss
 from testbed.experiment import reception as module
 from testbed.experiment.acquire import acquire, mute, open_radios, transmit
-from testbed.experiment.config import AcquisitionTable, Experiment
+from testbed.experiment.comp.config import CompExperiment
+from testbed.experiment.tables import AcquisitionTable
 from testbed.radio.base import Radio
 from testbed.radio.safety import SafetyTable
 from testbed.units import undb
@@ -77,11 +78,11 @@ class WorldRadio:
 
 
 @pytest.fixture
-def experiment() -> Experiment:
+def experiment() -> CompExperiment:
     return comp_experiment()
 
 
-def take(folder: Path, experiment: Experiment, radio: WorldRadio, num_samples: int) -> Path:
+def take(folder: Path, experiment: CompExperiment, radio: WorldRadio, num_samples: int) -> Path:
     assert isinstance(radio, Radio)
     quiet = mute([radio], experiment, {radio.name: 40.0})
     path = folder / "a.h5"
@@ -89,7 +90,7 @@ def take(folder: Path, experiment: Experiment, radio: WorldRadio, num_samples: i
     return path
 
 
-def test_a_reception_that_lost_samples_is_repeated(tmp_path: Path, experiment: Experiment) -> None:
+def test_a_reception_that_lost_samples_is_repeated(tmp_path: Path, experiment: CompExperiment) -> None:
     radio = WorldRadio(World(load_scene("comp")), "bs1", losses=2)
     path = take(tmp_path, experiment, radio, 5000)
     assert check(path) == []
@@ -100,7 +101,7 @@ def test_a_reception_that_lost_samples_is_repeated(tmp_path: Path, experiment: E
 
 
 def test_a_loss_between_blocks_starts_the_recording_again(
-    tmp_path: Path, experiment: Experiment, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, experiment: CompExperiment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "BLOCK_SAMPLES", 1000)
     radio = WorldRadio(World(load_scene("comp")), "bs1", skip_once_at=2)
@@ -111,7 +112,9 @@ def test_a_loss_between_blocks_starts_the_recording_again(
     np.testing.assert_array_equal(np.diff(node.chunks["epoch_start"]), 1000)
 
 
-def test_three_losses_in_a_row_end_the_capture_and_leave_no_final_file(tmp_path: Path, experiment: Experiment) -> None:
+def test_three_losses_in_a_row_end_the_capture_and_leave_no_final_file(
+    tmp_path: Path, experiment: CompExperiment
+) -> None:
     radio = WorldRadio(World(load_scene("comp")), "bs1", losses=3)
     with pytest.raises(SampleLoss, match="13 samples lost"):
         take(tmp_path, experiment, radio, 5000)
@@ -119,7 +122,7 @@ def test_three_losses_in_a_row_end_the_capture_and_leave_no_final_file(tmp_path:
 
 
 def test_blocks_with_a_gap_between_them_are_never_stored_as_one_stream(
-    tmp_path: Path, experiment: Experiment, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, experiment: CompExperiment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "BLOCK_SAMPLES", 1000)
     radio = WorldRadio(World(load_scene("comp")), "bs1", skip=7)
@@ -127,7 +130,7 @@ def test_blocks_with_a_gap_between_them_are_never_stored_as_one_stream(
         take(tmp_path, experiment, radio, 3000)
 
 
-def test_a_gain_that_comes_back_otherwise_stops_the_transmission(experiment: Experiment) -> None:
+def test_a_gain_that_comes_back_otherwise_stops_the_transmission(experiment: CompExperiment) -> None:
     world = World(load_scene("comp"))
     radios = [WorldRadio(world, name, gain_error_db=0.25) for name in experiment.node_names]
     with pytest.raises(RadioError, match="came back as"):
@@ -135,7 +138,7 @@ def test_a_gain_that_comes_back_otherwise_stops_the_transmission(experiment: Exp
     assert not any(world.transmitting().values())
 
 
-def test_a_silent_node_stays_muted_and_the_frame_on_the_air_has_the_power_asked_for(experiment: Experiment) -> None:
+def test_a_silent_node_stays_muted_and_the_frame_on_the_air_has_the_power_asked_for(experiment: CompExperiment) -> None:
     world = World(load_scene("comp"))
     radios = [WorldRadio(world, name) for name in experiment.node_names]
     wanted = experiment.waveform.frame(np.array([0.3, 0.0, 0.7]))
@@ -163,7 +166,7 @@ class FaultyRadio(WorldRadio):
 
 def on_air(
     folder: Path,
-    experiment: Experiment,
+    experiment: CompExperiment,
     *faults: Fault,
     power_dbm: float = -4.5,
     continuity: Continuity = "reported",
@@ -187,7 +190,7 @@ def warned(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [record.getMessage() for record in caplog.records if record.name.startswith("testbed")]
 
 
-def doing(**acquisition: Any) -> Experiment:
+def doing(**acquisition: Any) -> CompExperiment:
     return comp_experiment().model_copy(update={"acquisition": AcquisitionTable(**acquisition)})
 
 
@@ -197,7 +200,7 @@ def hole(kind: str = "unreported_loss", at_sample: int = 30_000, num_samples: in
 
 @pytest.mark.parametrize("continuity", ["reported", "unknown"])
 def test_a_loss_that_no_radio_tells_of_is_repeated(
-    tmp_path: Path, experiment: Experiment, continuity: Continuity
+    tmp_path: Path, experiment: CompExperiment, continuity: Continuity
 ) -> None:
     node = on_air(tmp_path, experiment, hole(), continuity=continuity)
     assert node.attempts == 2
@@ -211,7 +214,7 @@ def test_a_loss_that_no_radio_tells_of_is_repeated(
 
 
 def test_a_loss_between_two_receptions_that_no_radio_tells_of_is_found_too(
-    tmp_path: Path, experiment: Experiment, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, experiment: CompExperiment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "BLOCK_SAMPLES", 10_001)  # no whole number of frames
     node = on_air(tmp_path, experiment, hole(at_sample=20_002), continuity="unknown")
@@ -222,7 +225,7 @@ def test_a_loss_between_two_receptions_that_no_radio_tells_of_is_found_too(
 
 
 def test_nothing_is_noticed_where_there_is_no_fault(
-    tmp_path: Path, experiment: Experiment, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, experiment: CompExperiment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "BLOCK_SAMPLES", 10_001)
     for power_dbm in (-40.0, -20.0, 0.0):
@@ -232,7 +235,7 @@ def test_nothing_is_noticed_where_there_is_no_fault(
 
 
 def test_frames_too_weak_to_verify_leave_the_continuity_unknown_and_say_so(
-    tmp_path: Path, experiment: Experiment
+    tmp_path: Path, experiment: CompExperiment
 ) -> None:
     node = on_air(tmp_path, experiment, power_dbm=-75.0, continuity="unknown")
     assert set(node.chunks["continuity"]) == {b"unknown"}
@@ -240,7 +243,7 @@ def test_frames_too_weak_to_verify_leave_the_continuity_unknown_and_say_so(
     assert on_air(tmp_path, experiment, power_dbm=-75.0).notes() == ()  # where the radio can
 
 
-def test_a_muted_capture_is_taken_as_the_radio_gives_it(tmp_path: Path, experiment: Experiment) -> None:
+def test_a_muted_capture_is_taken_as_the_radio_gives_it(tmp_path: Path, experiment: CompExperiment) -> None:
     radio = FaultyRadio(World(load_scene("comp")), "bs1", hole(at_sample=100), continuity="unknown")
     [node] = load(take(tmp_path, experiment, radio, 5000)).nodes
     assert (node.attempts, node.notices, set(node.chunks["continuity"])) == (1, (), {b"unknown"})
@@ -249,11 +252,11 @@ def test_a_muted_capture_is_taken_as_the_radio_gives_it(tmp_path: Path, experime
 def test_a_user_with_a_clock_of_its_own_is_taken_as_its_radio_gives_it(tmp_path: Path) -> None:
     data = comp_text() | {"shared_reference": "nodes"}
     lossy = hole(kind="unreported_loss").model_copy(update={"node": "u1"})
-    node = on_air(tmp_path, validate(data, Experiment, "comp"), lossy, listening="u1", continuity="unknown")
+    node = on_air(tmp_path, validate(data, CompExperiment, "comp"), lossy, listening="u1", continuity="unknown")
     assert (node.attempts, node.notices, set(node.chunks["continuity"])) == (1, (), {b"unknown"})
 
 
-def test_a_transmitter_that_pauses_is_noticed_and_named(tmp_path: Path, experiment: Experiment) -> None:
+def test_a_transmitter_that_pauses_is_noticed_and_named(tmp_path: Path, experiment: CompExperiment) -> None:
     pause = Fault(kind="underflow", node="bs2", at_sample=20_000, num_samples=2000)
     node = on_air(tmp_path, experiment, pause)
     [notice] = node.notices
@@ -261,7 +264,7 @@ def test_a_transmitter_that_pauses_is_noticed_and_named(tmp_path: Path, experime
     assert node.notes()[0].startswith("bs1: bs2 fell silent near sample 1")
 
 
-def test_an_underflow_that_the_radio_tells_of_counts_as_damage(tmp_path: Path, experiment: Experiment) -> None:
+def test_an_underflow_that_the_radio_tells_of_counts_as_damage(tmp_path: Path, experiment: CompExperiment) -> None:
     pause = hole(kind="underflow", num_samples=1, reported=True)  # too short to be seen
     node = on_air(tmp_path, experiment, pause)
     [notice] = node.notices
@@ -281,7 +284,7 @@ def test_damage_is_kept_where_the_experiment_says_so(tmp_path: Path, caplog: pyt
     [(doing(on_loss="stop"), hole()), (doing(on_damage="stop"), hole(kind="underflow", num_samples=2000))],
 )
 def test_a_fault_stops_at_once_where_the_experiment_says_so(
-    tmp_path: Path, experiment: Experiment, fault: Fault, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, experiment: CompExperiment, fault: Fault, caplog: pytest.LogCaptureFixture
 ) -> None:
     with pytest.raises(SampleLoss, match=r"lost without a report|fell silent") as caught:
         on_air(tmp_path, experiment, fault)
@@ -312,7 +315,7 @@ def test_what_is_said_of_a_node_is_short_whatever_happened(tmp_path: Path) -> No
 
 
 def test_whatever_goes_wrong_in_closing_a_radio_the_others_are_closed(
-    experiment: Experiment, monkeypatch: pytest.MonkeyPatch
+    experiment: CompExperiment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     world, closed = World(load_scene("comp")), []
 
@@ -329,7 +332,7 @@ def test_whatever_goes_wrong_in_closing_a_radio_the_others_are_closed(
 
 
 def test_an_interrupt_while_closing_leaves_no_radio_on_the_air(
-    experiment: Experiment, monkeypatch: pytest.MonkeyPatch
+    experiment: CompExperiment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     world, closed = World(load_scene("comp")), []
 

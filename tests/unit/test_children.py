@@ -117,3 +117,25 @@ def test_a_scene_that_cannot_be_used_is_the_childs_own_line(tmp_path: Path) -> N
         children.emulator("nowhere", None, tmp_path / "log"),
     ):
         pass
+
+
+def test_what_a_child_shall_do_otherwise_than_the_scene_says_is_passed_on(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    said = tmp_path / "said"
+    stand_in(
+        monkeypatch, tmp_path, f'echo "$@" >> {said}', "echo listening on tcp://127.0.0.1:1", "exec cat > /dev/null"
+    )
+
+    with children.emulator("comp", 7, tmp_path / "log", self_isolation_db=52.5):
+        pass
+    with children.emulator("comp", None, tmp_path / "log"):
+        pass
+    options = {"self_isolation_db": 52.5, "paths_only": True}
+    with children.truth("comp", tmp_path / "a.toml", {}, tmp_path / "t.json", tmp_path / "log", **options) as written:
+        written()
+
+    emulator, plain, truth = said.read_text().splitlines()
+    assert emulator.endswith("--seed 7 --self-isolation-db 52.5")
+    assert plain.endswith("--until-stdin-closes")
+    assert truth.endswith("--self-isolation-db 52.5 --paths-only")

@@ -10,10 +10,10 @@ from sim.truth import truth
 from testbed.allocation.comp import comm_sinr as problem_sinr
 from testbed.allocation.comp import sensing_snr as problem_snr
 from testbed.errors import ConfigError
-from testbed.experiment.config import Experiment
-from testbed.experiment.feedback import allocate, feedback, first_allocation, in_words, required_snr, total_power
-from testbed.experiment.law import Law
-from testbed.experiment.prediction import comm_sinr, predict, sensing_snr
+from testbed.experiment.comp.config import CompExperiment
+from testbed.experiment.comp.feedback import allocate, feedback, first_allocation, in_words, required_snr, total_power
+from testbed.experiment.comp.law import Law
+from testbed.experiment.comp.prediction import comm_sinr, predict, sensing_snr
 from testbed.measurement import Estimate, Measurement, PowerResponse
 from testbed.theory.detection import cfar_detection_probability, required_noncentrality
 from testbed.units import db, undb
@@ -22,11 +22,11 @@ from tests.scenes import comp_experiment, comp_scene
 GAINS_DB = {"bs1": 40.0, "bs2": 40.0, "bs3": 40.0, "u1": 43.0, "u2": 43.0, "u3": 43.0}
 
 
-def changed(**tables: dict[str, Any]) -> Experiment:
+def changed(**tables: dict[str, Any]) -> CompExperiment:
     data = comp_experiment().model_dump(mode="json")
     for table, keys in tables.items():
         data[table] = {**data[table], **keys}
-    return Experiment.model_validate_json(json.dumps(data))
+    return CompExperiment.model_validate_json(json.dumps(data))
 
 
 @pytest.fixture(scope="module")
@@ -111,7 +111,7 @@ def test_a_measurement_that_makes_no_problem_is_refused_in_one_line(exact: Measu
 def test_users_and_cells_are_taken_in_the_order_of_the_nodes_they_belong_to(exact: Measurement) -> None:
     data = comp_experiment().model_dump(mode="json")
     data["users"], data["cells"] = data["users"][::-1], [data["cells"][i] for i in (1, 2, 0)]
-    given = feedback(exact, Experiment.model_validate_json(json.dumps(data)))
+    given = feedback(exact, CompExperiment.model_validate_json(json.dumps(data)))
     assert given.users == ("u1", "u2", "u3")
     assert given.cells == ("t1", "t2", "t3")
 

@@ -12,7 +12,7 @@ import pytest
 from testbed.config import validate
 from testbed.errors import ConfigError, SyncError
 from testbed.experiment.acquire import setup_document
-from testbed.experiment.config import Experiment
+from testbed.experiment.comp.config import CompExperiment
 from testbed.measurement import ClockMeasurement, Estimate
 from testbed.sensing.detect import sensing_setup
 from testbed.sensing.frequency import (
@@ -335,13 +335,13 @@ def test_an_experiment_says_whose_clock_is_its_own():
     alone = {key: data[key][:1] for key in ("nodes", "users", "cells")}
     waveform = data["waveform"] | {"preamble_roots": data["waveform"]["preamble_roots"][:1]}
     for said, clocks in ((False, ("u1",)), ("nodes", ("u1",)), (True, ())):
-        experiment = validate(data | alone | {"waveform": waveform, "shared_reference": said}, Experiment, "x")
+        experiment = validate(data | alone | {"waveform": waveform, "shared_reference": said}, CompExperiment, "x")
         assert experiment.own_clocks == clocks
         assert setup_document(experiment)["own_clocks"] == list(clocks)
     with pytest.raises(ConfigError, match="shared_reference: false is not supported for several nodes"):
-        validate(data | {"shared_reference": False}, Experiment, "x")
+        validate(data | {"shared_reference": False}, CompExperiment, "x")
     with pytest.raises(ConfigError, match="shared_reference"):
-        validate(data | {"shared_reference": "users"}, Experiment, "x")
+        validate(data | {"shared_reference": "users"}, CompExperiment, "x")
 
 
 def test_a_capture_stored_before_there_were_other_clocks_is_read():

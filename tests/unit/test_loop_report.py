@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 
 from sim.truth import truth
-from testbed.experiment.compare import compare_runs, draw_comparison
-from testbed.experiment.feedback import feedback
-from testbed.experiment.record import RunDirectory
+from testbed.experiment.comp.compare import compare_runs, draw_comparison
+from testbed.experiment.comp.feedback import feedback
+from testbed.experiment.comp.record import CompRun
+from testbed.experiment.comp.rounds import load_rounds
+from testbed.experiment.comp.step import Step
 from testbed.experiment.report.answers import answers, loop_answer
 from testbed.experiment.report.constraints import constraints
 from testbed.experiment.report.loop_figures import comm_figure, power_figure, sensing_figure
@@ -24,8 +26,6 @@ from testbed.experiment.report.loop_tables import (
 )
 from testbed.experiment.report.page import load_results, write_report
 from testbed.experiment.report.survey_map import map_figure
-from testbed.experiment.rounds import load_rounds
-from testbed.experiment.step import Step
 from testbed.measurement import Estimate, MeasurementFile, load_measurements, save_measurements
 from testbed.units import db, undb
 from tests.drawn import NUM_NUISANCE, drawn_detection, loop_experiment, store_capture, store_loop
@@ -71,7 +71,7 @@ def report(run):
 def settled(tmp_path_factory):
     """Two rounds, after which everything is met and nothing would move; emulated."""
     experiment = loop_experiment(title=MARKUP)
-    run = RunDirectory.create(tmp_path_factory.mktemp("runs") / "settled", experiment, overwrite=False)
+    run = CompRun.create(tmp_path_factory.mktemp("runs") / "settled", experiment, overwrite=False)
     store_loop(run, experiment, 2)
     store_capture(run.muted_path, experiment, "muted", None)
     power = np.array(load_rounds(run.rounds)[1].record.realised_power)
@@ -93,7 +93,7 @@ def stuck(tmp_path_factory):
         capture={"keep_frames": 0},
         **rows,
     )
-    run = RunDirectory.create(tmp_path_factory.mktemp("runs") / "stuck", experiment, overwrite=False)
+    run = CompRun.create(tmp_path_factory.mktemp("runs") / "stuck", experiment, overwrite=False)
     store_loop(run, experiment, 2, with_truth=False)
     return report(run)
 
@@ -102,7 +102,7 @@ def stuck(tmp_path_factory):
 def both(tmp_path_factory):
     """Two of three powers of an axis, and a loop of a single round, whose equal powers leave a target out."""
     experiment = loop_experiment(power={"axis_dbm": (-7.0, -5.5, -4.0)}, loop={"num_rounds": 1})
-    run = RunDirectory.create(tmp_path_factory.mktemp("runs") / "both", experiment, overwrite=False)
+    run = CompRun.create(tmp_path_factory.mktemp("runs") / "both", experiment, overwrite=False)
     rng, powers = np.random.default_rng(8), [[float(undb(p))] * 3 for p in experiment.axis_dbm]
     points = truth(comp_scene(), experiment, {row.name: 40.0 for row in experiment.receivers}, powers).points
     for index, exact in enumerate(points[:2]):

@@ -14,7 +14,7 @@ import pytest
 from sim.truth import truth
 from testbed.capture import Capture
 from testbed.errors import CaptureError, SettingOutOfRange, SyncError
-from testbed.experiment.prediction import comm_sinr, predict, sensing_snr
+from testbed.experiment.comp.prediction import comm_sinr, predict, sensing_snr
 from testbed.measurement import Estimate, LinkMeasurement, Measurement, PathMeasurement, PowerResponse
 from testbed.radio.gains import realise
 from testbed.sensing.channel import PathFit, unbiased_power, unit_drive

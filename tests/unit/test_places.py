@@ -7,7 +7,7 @@ import pytest
 from sim.scene import Scene
 from testbed.config import validate
 from testbed.errors import ConfigError
-from testbed.experiment.config import Experiment
+from testbed.experiment.comp.config import CompExperiment
 from testbed.places import Place, check_places, distance_m
 from tests.scenes import comp_scene, comp_text
 
@@ -49,7 +49,7 @@ def test_an_experiment_with_two_places_at_one_position_is_refused_in_one_line(ta
     with pytest.raises(
         ConfigError, match=r"position_m: \w+ stands where \w+\[\d\] \w+ is; places must differ$"
     ) as caught:
-        validate(data, Experiment, "comp.toml")
+        validate(data, CompExperiment, "comp.toml")
     assert "\n" not in str(caught.value)
 
 

@@ -7,7 +7,8 @@ import tomli_w
 
 from testbed.config import validate
 from testbed.errors import ConfigError
-from testbed.experiment.config import Experiment, load_experiment
+from testbed.experiment.comp.config import CompExperiment
+from testbed.experiment.config import load_experiment
 from tests.scenes import comp_text
 
 
@@ -25,14 +26,14 @@ def on_plutos(num_boards=3):
 
 def fault_of(data):
     with pytest.raises(ConfigError) as caught:
-        validate(data, Experiment, "my.toml")
+        validate(data, CompExperiment, "my.toml")
     assert "\n" not in str(caught.value)
     return str(caught.value).removeprefix("my.toml: ")
 
 
 @pytest.mark.parametrize("num_boards", [3, 6])
 def test_comp_runs_on_three_boards_of_two_channels_or_on_six_of_one(num_boards):
-    experiment = validate(on_plutos(num_boards), Experiment, "x")
+    experiment = validate(on_plutos(num_boards), CompExperiment, "x")
     assert len({row.radio for row in experiment.receivers}) == num_boards
     assert experiment.statistic == "cfar"
     assert not experiment.safety.transmit
@@ -62,9 +63,9 @@ def test_a_fault_of_the_safety_table_is_one_line_with_its_dotted_key(table, mess
 
 
 def test_a_band_is_kept_with_the_experiment():
-    experiment = validate(on_plutos() | {"safety": {"transmit": True, "bands": [BAND]}}, Experiment, "x")
+    experiment = validate(on_plutos() | {"safety": {"transmit": True, "bands": [BAND]}}, CompExperiment, "x")
     assert experiment.safety.bands[0].peak_dbm == 12.0
-    assert validate(experiment.resolved(), Experiment, "x").safety == experiment.safety
+    assert validate(experiment.resolved(), CompExperiment, "x").safety == experiment.safety
 
 
 def test_a_filter_stands_beside_the_experiment_and_its_place_on_this_machine_changes_nothing(tmp_path):

@@ -13,15 +13,15 @@ import pytest
 from scipy import integrate
 
 from testbed.errors import CaptureError
-from testbed.experiment.config import Experiment
-from testbed.experiment.law import Law
-from testbed.experiment.record import RunDirectory
+from testbed.experiment.comp.config import CompExperiment
+from testbed.experiment.comp.law import Law
+from testbed.experiment.comp.record import CompRun
+from testbed.experiment.comp.step import Step
 from testbed.experiment.report.caveats import warnings
 from testbed.experiment.report.curves import h0_fit, noncentrality_over_power
 from testbed.experiment.report.figures import pod_figure, roc_figure
 from testbed.experiment.report.page import load_results, write_report
 from testbed.experiment.report.wording import turning_points, verdict_answer, verdict_sentence
-from testbed.experiment.step import Step
 from testbed.measurement import Estimate, Measurement, MeasurementFile, save_measurements
 from testbed.theory import detection as theory
 from testbed.theory.consistency import PodPoints, hochberg_rejects, judge
@@ -37,7 +37,7 @@ LAM_AT_0_DBM = {"t1": 130.0, "t2": 90.0}
 
 def make_experiment(**changes):
     node = {"radio": "emulator"}
-    return Experiment.model_validate(
+    return CompExperiment.model_validate(
         {
             "title": "Two <script>alert('x')</script> nodes",
             "emulator": {"scene": "comp", "seed": 77},
@@ -75,7 +75,7 @@ def make_experiment(**changes):
 
 def make_run(path, experiment, *, num_points=3, noise_error=1.0, truth=True):
     """A run directory as `loop.run` leaves it after `num_points` powers."""
-    run = RunDirectory.create(path, experiment, overwrite=False)
+    run = CompRun.create(path, experiment, overwrite=False)
     rng = np.random.default_rng(2)
     exact = {index: {} for index in range(len(POWERS_DBM))}
     for index, power_dbm in enumerate(POWERS_DBM):
@@ -494,7 +494,7 @@ def test_trials_of_other_degrees_of_freedom_are_mapped_at_equal_survival():
 def test_finished_points_end_at_the_first_power_that_was_not_judged_everywhere(emulated, tmp_path):
     import h5py
 
-    run = RunDirectory(tmp_path)
+    run = CompRun(tmp_path)
     assert run.num_finished_points() == 0
     shutil.copy(emulated[0].detections, run.detections)
     assert run.num_finished_points() == 3
@@ -512,7 +512,7 @@ def test_finished_points_end_at_the_first_power_that_was_not_judged_everywhere(e
 def test_a_truth_of_another_experiment_is_called_so(emulated, tmp_path):
     run, results, page = emulated
     experiment = make_experiment()
-    other = RunDirectory(tmp_path)
+    other = CompRun(tmp_path)
     for name in ("detections", "measurements"):
         shutil.copy(getattr(run, name), getattr(other, name))
     save_measurements(other.truth, MeasurementFile(experiment_sha256="0" * 64, points=()))
@@ -521,7 +521,7 @@ def test_a_truth_of_another_experiment_is_called_so(emulated, tmp_path):
 
 
 def test_a_run_without_a_finished_power_is_one_clear_error(tmp_path):
-    run = RunDirectory.create(tmp_path / "none", make_experiment(), overwrite=False)
+    run = CompRun.create(tmp_path / "none", make_experiment(), overwrite=False)
     with pytest.raises(CaptureError, match="nothing was finished"):
         load_results(run)
 

@@ -11,10 +11,11 @@ from sim.noise import MAX_EPOCH
 from testbed.allocation.base import Allocation
 from testbed.capture import CHUNK_SAMPLES, check, load, save, truncate
 from testbed.errors import CaptureError
-from testbed.experiment.perform import EPOCHS_PER_STEP, TRANSMIT_EPOCHS, epoch_of
-from testbed.experiment.record import RunDirectory, SessionRecord
-from testbed.experiment.rounds import ROUND, Round, RoundRecord, load_rounds, save_round
-from testbed.experiment.step import MAX_STEPS, Step
+from testbed.experiment.comp.record import CompRun
+from testbed.experiment.comp.rounds import ROUND, Round, RoundRecord, load_rounds, save_round
+from testbed.experiment.comp.step import MAX_STEPS, Step
+from testbed.experiment.conditions import EPOCHS_PER_STEP, TRANSMIT_EPOCHS, step_epoch
+from testbed.experiment.record import SessionRecord
 from testbed.measurement import Estimate, Measurement
 from testbed.sensing.link import measure_link
 from tests.scenes import capture_comp, comp_experiment, everyone
@@ -73,13 +74,13 @@ def test_no_two_conditions_of_a_run_share_an_epoch_and_none_is_beyond_the_emulat
     assert TRANSMIT_EPOCHS > 3 * 64  # a node is muted, set and sends: three epochs, at most 64 nodes
     assert TRANSMIT_EPOCHS + most < EPOCHS_PER_STEP
     steps = [Step(kind, index) for kind in ("points", "rounds") for index in range(MAX_STEPS)]  # type: ignore[arg-type]
-    first = sorted(epoch_of(step, 0) for step in steps)
+    first = sorted(step_epoch(step.serial) for step in steps)
     assert min(np.diff(first)) == EPOCHS_PER_STEP
     assert first[-1] + most < MAX_EPOCH
 
 
 def test_a_session_comes_back_and_a_damaged_one_is_refused(tmp_path: Path) -> None:
-    run = RunDirectory(tmp_path)
+    run = CompRun(tmp_path)
     assert run.load_session() is None
     session = SessionRecord(
         experiment_sha256="abc",
@@ -98,7 +99,7 @@ def test_a_session_comes_back_and_a_damaged_one_is_refused(tmp_path: Path) -> No
 
 
 def test_error_vectors_and_symbols_of_a_user_are_kept(tmp_path: Path) -> None:
-    run, step = RunDirectory(tmp_path), Step("rounds", 4)
+    run, step = CompRun(tmp_path), Step("rounds", 4)
     link = measure_link(capture_comp(num_frames=10, listening=everyone()), "u2")
     for _ in range(2):  # an attempt that was cut short is replaced
         run.add_link(step, link)

@@ -5,7 +5,7 @@ import pytest
 
 from testbed.config import validate
 from testbed.errors import ConfigError
-from testbed.experiment.config import Experiment
+from testbed.experiment.comp.config import CompExperiment
 from testbed.sensing.detect import SensingSetup, columns, detect
 from testbed.sensing.glrt import glrt
 from testbed.sensing.model import (
@@ -205,7 +205,7 @@ def hidden_cell():
     data["cells"][0]["position_m"] = position_m
     scene = comp_scene().model_dump()
     scene["targets"][0]["position_m"] = position_m
-    return validate(data, Experiment, "hidden"), validate(scene, type(comp_scene()), "hidden")
+    return validate(data, CompExperiment, "hidden"), validate(scene, type(comp_scene()), "hidden")
 
 
 def test_an_echo_on_the_direct_path_is_named_with_the_path_that_hides_it():

@@ -10,8 +10,9 @@ from sim.truth import truth
 from sim.world import World
 from testbed.config import validate
 from testbed.device import Settings
-from testbed.experiment.budget import link_budget
-from testbed.experiment.config import Experiment, load_experiment, preset_text
+from testbed.experiment.comp.budget import link_budget
+from testbed.experiment.comp.config import CompExperiment
+from testbed.experiment.config import load_experiment, preset_text
 from testbed.places import distance_m
 from testbed.radio.gains import realise
 from testbed.sensing.model import cell_paths, nuisance_paths, time_columns, visibility
@@ -144,7 +145,7 @@ def test_the_way_to_a_real_radio_that_its_comments_describe_is_open():
     data["nodes"][0]["radio"] = "tcp://192.168.2.10:5555"
     data["capture"]["rx_gain_db"] = "auto"
 
-    experiment = validate(data, Experiment, "on air")
+    experiment = validate(data, CompExperiment, "on air")
 
     assert experiment.statistic == "cfar"
     assert link_budget(experiment).faults == ()

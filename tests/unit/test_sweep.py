@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from testbed.errors import ConfigError
-from testbed.experiment.sweep_results import SchemePoint, scheme_order
+from testbed.experiment.comp.sweep_results import SchemePoint, scheme_order
 from testbed.sweep import SweepPoint, grid, point_seed, run_points
 
 

@@ -9,12 +9,12 @@ import pytest
 from sim import __main__ as command_line
 from sim.channel import convert
 from sim.noise import unit_noise
-from sim.scene import Scene
-from sim.truth import effective_noise_var, truth
+from sim.scene import Scene, load_scene, with_self_isolation
+from sim.truth import effective_noise_var, truth, truth_of_paths
 from testbed import interrupts
 from testbed.config import validate
 from testbed.errors import ConfigError
-from testbed.experiment.config import Experiment
+from testbed.experiment.comp.config import CompExperiment
 from testbed.measurement import load_measurements, save_measurements
 from testbed.radio.gains import realise
 from testbed.theory import detection
@@ -148,7 +148,7 @@ def test_a_reflector_the_experiment_does_not_list_has_no_column(rx, cell):
     # the detector that is judged by the truth does not know it either
     data = comp_text()
     data["reflectors"] = []
-    experiment = at_powers(validate(data, Experiment, "no mast"), -6.0)
+    experiment = at_powers(validate(data, CompExperiment, "no mast"), -6.0)
 
     (point,) = truth(comp_scene(), experiment, GAINS_DB).points
     (listed,) = truth(comp_scene(), at_powers(comp_experiment(), -6.0), GAINS_DB).points
@@ -162,7 +162,7 @@ def test_a_reflector_the_experiment_does_not_list_has_no_column(rx, cell):
 def test_a_target_the_experiment_does_not_list_has_no_column():
     data = detection_text()
     data["cells"] = data["cells"][:2]
-    experiment = at_powers(validate(data, Experiment, "two cells"), -6.0)
+    experiment = at_powers(validate(data, CompExperiment, "two cells"), -6.0)
 
     (point,) = truth(comp_scene(), experiment, GAINS_DB).points
 
@@ -450,7 +450,7 @@ def test_an_experiment_on_some_nodes_of_the_scene_leaves_the_others_silent():
     data = detection_text()
     data["nodes"], data["cells"] = data["nodes"][:2], data["cells"][:2]
     data["waveform"]["preamble_roots"] = [5, 7]
-    experiment = at_powers(validate(data, Experiment, "two"), -6.0)
+    experiment = at_powers(validate(data, CompExperiment, "two"), -6.0)
 
     (point,) = truth(comp_scene(), experiment, {"bs1": 40.0, "bs2": 40.0}).points
 
@@ -473,7 +473,7 @@ def test_a_name_the_scene_does_not_have_is_refused(table, name, fault):
     data["cells"][1]["node"] = data["nodes"][1]["name"]
 
     with pytest.raises(ConfigError, match=fault):
-        truth(comp_scene(), validate(data, Experiment, "other"), GAINS_DB | {"bs9": 40.0})
+        truth(comp_scene(), validate(data, CompExperiment, "other"), GAINS_DB | {"bs9": 40.0})
 
 
 def test_a_user_the_scene_does_not_have_is_refused():
@@ -481,7 +481,7 @@ def test_a_user_the_scene_does_not_have_is_refused():
     data["users"][1]["name"] = "u9"
 
     with pytest.raises(ConfigError, match=r"^users\[1\].name: 'u9' is no node of the scene; it has bs1, bs2, bs3, u1"):
-        truth(comp_scene(), validate(data, Experiment, "other"), {})
+        truth(comp_scene(), validate(data, CompExperiment, "other"), {})
 
 
 def test_a_node_that_only_receives_in_the_scene_is_refused():
@@ -489,7 +489,7 @@ def test_a_node_that_only_receives_in_the_scene_is_refused():
     data["nodes"][1]["name"] = data["cells"][1]["node"] = "u2"
 
     with pytest.raises(ConfigError, match=r"^nodes\[1\].name: 'u2' has num_tx = 0 and num_rx = 1 in the scene; nodes"):
-        truth(comp_scene(), validate(data, Experiment, "other"), {})
+        truth(comp_scene(), validate(data, CompExperiment, "other"), {})
 
 
 def test_the_truth_file_keeps_every_bit_and_names_its_experiment(tmp_path):
@@ -528,7 +528,7 @@ def test_gains_are_those_the_experiment_fixes_unless_given():
 def test_a_gain_that_nobody_fixed_is_asked_for_and_one_of_nobody_refused():
     data = comp_text()
     data["capture"]["rx_gain_db"] = "auto"  # the users have their own
-    experiment = at_powers(validate(data, Experiment, "auto"), -6.0)
+    experiment = at_powers(validate(data, CompExperiment, "auto"), -6.0)
 
     assert truth(comp_scene(), experiment, GAINS_DB).points[0].noise_var["u1"].value > 0
     with pytest.raises(
@@ -617,3 +617,110 @@ def test_a_user_may_have_its_own_clock():
     common = truth(comp_scene(), comp_experiment(), GAINS_DB)
 
     assert own.points == common.points
+
+
+# Paths only
+
+STATIONS_M = {"bs1": (0.0, 69.282), "bs2": (-60.0, -34.641), "bs3": (60.0, -34.641)}
+LORRY_M, POST_M = (5.0, 20.0), (-55.0, -15.0)
+LOCALIZATION_USERS_M = {"u1": (14.0, 53.0), "u2": (-19.0, -41.0), "u3": (22.0, -60.0)}
+
+
+def localization(**changes):
+    """The localisation scene, its transmitters noisy; keywords replace keys of its target."""
+    document = load_scene("localization").model_dump(mode="json")
+    document["targets"][0] |= changes
+    return validate(document, Scene, "localization")
+
+
+def test_paths_of_noisy_transmitters_are_those_of_the_geometry():
+    # the CoMP preset's radios have the same names, the users stand elsewhere: paths are the scene's
+    experiment = comp_experiment()
+
+    file = truth_of_paths(localization(), experiment, {})
+
+    (point,) = file.points
+    assert file.experiment_sha256 == experiment.sha256
+    assert (point.origin, point.node_names, point.power) == ("truth", NAMES, (0.0, 0.0, 0.0))
+    assert (point.noncentrality, point.sensing, point.communication) == ({}, {}, {})
+    paths = {(p.rx, p.tx, p.kind): p for p in point.paths}
+    assert len(point.paths) == len(paths) == 3 * (1 + 2 + 3 + 3) + 3 * 3
+    for rx, here in STATIONS_M.items():
+        leakage = paths[rx, rx, "self"]
+        assert leakage.delay_samples.value == pytest.approx(0.37)  # all begin 0.37 after a whole sample
+        assert db(leakage.power_gain.value) == pytest.approx(-65.0)
+        for tx, there in STATIONS_M.items():
+            for kind, via, rcs_m2 in (("echo", LORRY_M, 50.0), ("clutter", POST_M, 3.0)):
+                out_m, back_m = math.dist(there, via), math.dist(via, here)
+                path = paths[rx, tx, kind]
+                delay = (out_m + back_m) / LIGHT_MPS * RATE_HZ
+                assert path.delay_samples.value == pytest.approx(0.37 + delay, rel=1e-9)
+                gain = 10**1.2 * WAVELENGTH_M**2 * rcs_m2 / ((4 * math.pi) ** 3 * out_m**2 * back_m**2)
+                assert path.power_gain.value == pytest.approx(gain, rel=1e-9)
+                assert path.phase_rad.value == pytest.approx(paths[tx, rx, kind].phase_rad.value)  # reciprocal
+    for user, place in LOCALIZATION_USERS_M.items():
+        length_m = {tx: math.dist(there, place) for tx, there in STATIONS_M.items()}
+        begin = round(0.37 + length_m[SERVING[user]] / LIGHT_MPS * RATE_HZ)
+        for tx in NAMES:
+            path = paths[user, tx, "direct"]
+            arrival = 0.37 + length_m[tx] / LIGHT_MPS * RATE_HZ
+            assert path.delay_samples.value == pytest.approx(arrival - begin, abs=1e-9)
+            assert db(path.power_gain.value) == pytest.approx(6.0 - 43.3 - 30 * math.log10(length_m[tx]))
+    # while nobody transmits: without the transmitters' noise
+    assert list(point.noise_var) == [*NAMES, *SERVING]
+    assert point.noise_var["bs2"].value == pytest.approx(thermal_noise(8.0) + LSB**2 / 6, rel=1e-9)
+
+
+def test_paths_only_are_the_paths_and_the_noise_of_the_whole_truth():
+    experiment = at_powers(comp_experiment(), -6.0)
+
+    (alone,) = truth_of_paths(comp_scene(), experiment, {"u2": 37.0}).points
+    (whole,) = truth(comp_scene(), experiment, {"u2": 37.0}).points
+
+    assert alone.paths == whole.paths
+    assert alone.noise_var == whole.noise_var
+
+
+def test_delays_of_a_buffer_of_many_frames_are_counted_modulo_the_buffer():
+    scene = comp_scene().model_dump()
+    scene["nodes"][0]["start_offset_samples"] = 2000.0
+    (point,) = truth_of_paths(validate(scene, Scene, "late"), comp_experiment(num_data_frames=5), {}).points
+
+    direct = next(p for p in point.paths if (p.rx, p.tx, p.kind) == ("bs2", "bs1", "direct"))
+    assert direct.delay_samples.value == pytest.approx(2000 - 2 + 8.005535 - 3200, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("scene", "fault"),
+    [
+        (localization(velocity_mps=[0.0, 3.0]), r"^targets\[0\].velocity_mps: t1 moves; .* static scenes"),
+        (localization(num_scatterers=2, size_m=[1.0, 1.0]), r"^targets\[0\].num_scatterers: t1 is extended"),
+        (comp_scene(self_taps=[{"delay_samples": 3.0, "gain_db": -20.0}]), r"^nodes\[0\]\.self_taps: bs1 has it"),
+        (load_scene("solo"), r"^nodes\[0\].name: 'bs1' is no node of the scene; it has radio1"),
+    ],
+)
+def test_paths_are_told_of_static_scenes_with_the_experiments_nodes_only(scene, fault):
+    with pytest.raises(ConfigError, match=fault):
+        truth_of_paths(scene, comp_experiment(), {})
+
+
+def test_the_command_writes_paths_only_at_another_isolation(tmp_path, monkeypatch):
+    out, options = tmp_path / "truth.json", ("--paths-only", "--self-isolation-db", "55", "--rx-gain-db", "bs1=38")
+
+    status = isac_sim(monkeypatch, "truth", "localization", "comp", *options, "--out", str(out))
+
+    assert status == 0
+    expected = truth_of_paths(with_self_isolation(localization(), 55.0), comp_experiment(), {"bs1": 38.0})
+    assert load_measurements(out) == expected
+    leakage = next(path for path in expected.points[0].paths if path.kind == "self")
+    assert db(leakage.power_gain.value) == pytest.approx(-55.0)
+
+
+def test_powers_and_paths_only_are_not_taken_together(tmp_path, monkeypatch, capsys):
+    out = tmp_path / "truth.json"
+
+    options = ("--paths-only", "--power-mw", "1,1,1", "--out", str(out))
+    assert isac_sim(monkeypatch, "truth", "localization", "comp", *options) != 0
+
+    assert "--power-mw: paths and noise are the same at all powers" in capsys.readouterr().err
+    assert not out.exists()

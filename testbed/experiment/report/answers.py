@@ -4,14 +4,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from testbed.experiment.config import AllocationTable, Experiment
+from testbed.experiment.comp.config import AllocationTable, CompExperiment
 from testbed.experiment.report.wording import level_text, listed, verdict_answer, verdict_sentence
 
 if TYPE_CHECKING:
-    from testbed.experiment.gather import RunResults
-    from testbed.experiment.results import Results
-    from testbed.experiment.rounds import Round
-    from testbed.experiment.summary import RoundSummary
+    from testbed.experiment.comp.gather import RunResults
+    from testbed.experiment.comp.results import Results
+    from testbed.experiment.comp.rounds import Round
+    from testbed.experiment.comp.summary import RoundSummary
 
 Verdict = Literal["yes", "weak", "no"]
 
@@ -27,7 +27,7 @@ class Answer:
     partial: str  # what was asked for and not done; empty where all was
 
 
-def answers(experiment: Experiment, results: "RunResults", rounds: Sequence["Round"]) -> list[Answer]:
+def answers(experiment: CompExperiment, results: "RunResults", rounds: Sequence["Round"]) -> list[Answer]:
     """The loop's answer, then the verdicts."""
     found = [loop_answer(experiment, results.rounds, rounds[-1])] if results.rounds else []
     if results.final is not None:
@@ -39,7 +39,7 @@ def answers(experiment: Experiment, results: "RunResults", rounds: Sequence["Rou
     return [*found[:-1], _with(found[-1], unfinished)] if unfinished else found
 
 
-def loop_answer(experiment: Experiment, rounds: Sequence["RoundSummary"], made: "Round") -> Answer:
+def loop_answer(experiment: CompExperiment, rounds: Sequence["RoundSummary"], made: "Round") -> Answer:
     """Whether the last round delivers what is required, after how many rounds, and why not."""
     assert experiment.requirements is not None and experiment.allocation is not None, "a loop has both"
     last, required, pfa = rounds[-1], experiment.requirements, level_text(experiment.detection.pfa)
@@ -80,7 +80,7 @@ def loop_answer(experiment: Experiment, rounds: Sequence["RoundSummary"], made: 
     return Answer("Requirements", grade, answer, tuple(sentences), _partial_loop(experiment, rounds))
 
 
-def requirement_rule(experiment: Experiment) -> str:
+def requirement_rule(experiment: CompExperiment) -> str:
     """What 'met' means."""
     assert experiment.requirements is not None and experiment.allocation is not None, "a loop has both"
     required, table = experiment.requirements, experiment.allocation
@@ -111,14 +111,14 @@ def _verdict(results: "Results", about: str, partial: str) -> Answer:
     return Answer(about, grade, verdict_answer(results), (verdict_sentence(results),), partial)
 
 
-def _partial_axis(experiment: Experiment, num_points: int) -> str:
+def _partial_axis(experiment: CompExperiment, num_points: int) -> str:
     wanted = len(experiment.axis_dbm)
     if num_points == wanted:
         return ""
     return f"Partial: the run ended after {num_points} of {wanted} powers; this report is about those alone."
 
 
-def _partial_loop(experiment: Experiment, rounds: Sequence["RoundSummary"]) -> str:
+def _partial_loop(experiment: CompExperiment, rounds: Sequence["RoundSummary"]) -> str:
     assert experiment.loop is not None, "there are rounds"
     wanted, until_settled = experiment.loop.num_rounds, experiment.loop.until_settled
     if len(rounds) >= wanted or (until_settled and rounds[-1].settled):
@@ -128,7 +128,7 @@ def _partial_loop(experiment: Experiment, rounds: Sequence["RoundSummary"]) -> s
     return f"Partial: the run ended after {len(rounds)} of {at_most}{wanted} rounds{before}."
 
 
-def _unfinished(experiment: Experiment, results: "RunResults") -> str:
+def _unfinished(experiment: CompExperiment, results: "RunResults") -> str:
     """Of a whole part of the run that is missing."""
     if experiment.loop is not None and not results.rounds:
         return "Partial: the run ended before the first round of its loop was finished."

@@ -5,13 +5,13 @@ from collections.abc import Sequence
 import numpy as np
 
 from testbed.capture import Capture
-from testbed.experiment.config import Experiment
-from testbed.experiment.law import Law
-from testbed.experiment.record import RunDirectory
+from testbed.experiment.comp.config import CompExperiment
+from testbed.experiment.comp.law import Law
+from testbed.experiment.comp.record import CompRun
+from testbed.experiment.comp.results import Results
+from testbed.experiment.comp.rounds import MEASUREMENT, load_rounds
 from testbed.experiment.report.clocks import measured_clocks, worst_warnings
 from testbed.experiment.report.wording import count_text, level_text, verdict_name
-from testbed.experiment.results import Results
-from testbed.experiment.rounds import MEASUREMENT, load_rounds
 from testbed.measurement import load_measurements
 from testbed.sensing.frequency import clock_warnings
 from testbed.theory.consistency import FALSE_ALARM_LEVELS
@@ -26,7 +26,7 @@ def verdict_notes(results: Results) -> list[str]:
     return notes
 
 
-def level_note(run: RunDirectory, experiment: Experiment, results: Results) -> str:
+def level_note(run: CompRun, experiment: CompExperiment, results: Results) -> str:
     """What the nominal false-alarm probability rests on."""
     pfa, verdict = experiment.detection.pfa, results.verdict
     if pfa in FALSE_ALARM_LEVELS:
@@ -41,7 +41,7 @@ def level_note(run: RunDirectory, experiment: Experiment, results: Results) -> s
     )
 
 
-def recorded_sha256(run: RunDirectory, experiment: Experiment) -> str:
+def recorded_sha256(run: CompRun, experiment: CompExperiment) -> str:
     """Hash of the experiment as the run wrote it; one computed now would change with every default added since."""
     for path in (run.measurements, run.round_path(0) / MEASUREMENT):
         if path.exists():
@@ -50,7 +50,7 @@ def recorded_sha256(run: RunDirectory, experiment: Experiment) -> str:
 
 
 def warnings(
-    run: RunDirectory, experiment: Experiment, parts: Sequence[Results], captures: Sequence[Capture]
+    run: CompRun, experiment: CompExperiment, parts: Sequence[Results], captures: Sequence[Capture]
 ) -> list[str]:
     """What files, detector and captures have to say, once each."""
     found: dict[str, None] = {}
@@ -82,7 +82,7 @@ def warnings(
     return list(found)
 
 
-def _nominal_false_alarms(run: RunDirectory, experiment: Experiment, results: Results) -> int:
+def _nominal_false_alarms(run: CompRun, experiment: CompExperiment, results: Results) -> int:
     """H0 trials of the deciding statistic that reached the threshold of the experiment itself."""
     statistic, pfa = experiment.statistic, experiment.detection.pfa
     stored = [

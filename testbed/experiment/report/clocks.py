@@ -6,17 +6,17 @@ theirs were brought to the clock of the serving node before anything was measure
 
 from collections.abc import Sequence
 
-from testbed.experiment.record import RunDirectory
+from testbed.experiment.comp.record import CompRun
+from testbed.experiment.comp.rounds import load_rounds
 from testbed.experiment.report.table import Entry, Table
 from testbed.experiment.report.wording import minus, plus_minus
-from testbed.experiment.rounds import load_rounds
 from testbed.measurement import ClockMeasurement, Measurement, load_measurements
 from testbed.sensing.frequency import clock_warnings
 
 STATUS_TEXTS = {"corrected": "corrected", "ignored": "ignored, the reference is shared"}
 
 
-def measured_clocks(run: RunDirectory) -> list[tuple[ClockMeasurement, ...]]:
+def measured_clocks(run: CompRun) -> list[tuple[ClockMeasurement, ...]]:
     """Of every measurement of a run: its powers, then its rounds."""
     measured: list[Measurement] = []
     if run.measurements.exists():
@@ -25,7 +25,7 @@ def measured_clocks(run: RunDirectory) -> list[tuple[ClockMeasurement, ...]]:
     return [m.clocks for m in measured if m.clocks]
 
 
-def clock_table(run: RunDirectory) -> Table | None:
+def clock_table(run: CompRun) -> Table | None:
     """The clocks of the last measurement; None where none was told."""
     found = measured_clocks(run)
     if not found:

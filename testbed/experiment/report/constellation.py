@@ -5,14 +5,14 @@ from typing import Any
 
 import numpy as np
 
-from testbed.experiment.config import Experiment
-from testbed.experiment.record import RunDirectory
+from testbed.experiment.comp.config import CompExperiment
+from testbed.experiment.comp.record import CompRun
+from testbed.experiment.comp.statistics import StoredLink
+from testbed.experiment.comp.step import Step
+from testbed.experiment.comp.summary import UserSummary
 from testbed.experiment.report.decibels import DB_PER_SHARE, estimate_db_text
 from testbed.experiment.report.table import Table
 from testbed.experiment.report.wording import count_text, minus, p_text, plus_minus
-from testbed.experiment.statistics import StoredLink
-from testbed.experiment.step import Step
-from testbed.experiment.summary import UserSummary
 from testbed.measurement import Estimate
 from testbed.plots import INK, PALETTE, Columns, house_style, new_figure
 from testbed.units import db
@@ -20,7 +20,7 @@ from testbed.waveform.sequences import constellation
 
 
 @house_style()
-def constellation_figure(experiment: Experiment, link: StoredLink, limit: float) -> tuple[Any, Columns]:
+def constellation_figure(experiment: CompExperiment, link: StoredLink, limit: float) -> tuple[Any, Columns]:
     """Equalised symbols of a user, coloured by what was sent so that neighbours differ, and the ideal points.
 
     `limit` is the end of both axes, the same for all users.
@@ -65,7 +65,7 @@ def _colours(points: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     return np.asarray(column % 2 + 2 * (row % 2))
 
 
-def link_table(run: RunDirectory, step: Step, users: tuple[UserSummary, ...]) -> Table:
+def link_table(run: CompRun, step: Step, users: tuple[UserSummary, ...]) -> Table:
     """Error vectors, SINRs and errors of every user."""
     heads = (
         "User (node)",

@@ -8,13 +8,13 @@ import numpy as np
 
 from testbed.allocation.base import Allocation
 from testbed.allocation.comp import row_margins_db
-from testbed.experiment.config import Experiment
-from testbed.experiment.feedback import Feedback, feedback
+from testbed.experiment.comp.config import CompExperiment
+from testbed.experiment.comp.feedback import Feedback, feedback
+from testbed.experiment.comp.rounds import Round
+from testbed.experiment.comp.summary import CellSummary, RoundSummary, UserSummary
 from testbed.experiment.report.decibels import NONE, db_text, difference_db_text, estimate_db_text, value_db
 from testbed.experiment.report.table import Entry, Table
 from testbed.experiment.report.wording import minus
-from testbed.experiment.rounds import Round
-from testbed.experiment.summary import CellSummary, RoundSummary, UserSummary
 from testbed.measurement import Estimate
 from testbed.units import db, undb
 
@@ -31,7 +31,7 @@ class Constraints:
     remedy: str  # what would
 
 
-def constraints(experiment: Experiment, made: Round, row: RoundSummary) -> Constraints:
+def constraints(experiment: CompExperiment, made: Round, row: RoundSummary) -> Constraints:
     """Requirements of a round, and the proposal made from its measurement."""
     given = feedback(made.measurement, experiment)
     conflict = made.proposal.certificate if made.proposal.certificate.get("rows") else None
@@ -48,7 +48,7 @@ def row_labels(given: Feedback) -> tuple[str, ...]:
     return (*(f"rate of {user}" for user in given.users), *(f"PoD of {cell}" for cell in given.cells))
 
 
-def _rows(experiment: Experiment, given: Feedback, proposal: Allocation, row: RoundSummary) -> Table:
+def _rows(experiment: CompExperiment, given: Feedback, proposal: Allocation, row: RoundSummary) -> Table:
     """Measured against required, with and without margin; then the same row at the powers proposed next."""
     assert experiment.allocation is not None, "a loop has an allocation"
     users, cells = {u.user: u for u in row.users}, {c.cell: c for c in row.cells}
@@ -131,7 +131,7 @@ def _conflict(given: Feedback, certificate: dict[str, Any]) -> Table:
     return Table(heads, tuple(rows))
 
 
-def _remedy(experiment: Experiment, given: Feedback, certificate: dict[str, Any]) -> str:
+def _remedy(experiment: CompExperiment, given: Feedback, certificate: dict[str, Any]) -> str:
     """How much more power would do, or that none would."""
     total_dbm, mean_db = db(given.problem.total_power), db(len(given.measurement.node_names))
     asked = f"the budget of {minus(f'{total_dbm - mean_db:.2f}')} dBm per node"

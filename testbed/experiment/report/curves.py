@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from testbed.experiment.law import Law, Statistic
-from testbed.experiment.statistics import StoredDetection
+from testbed.experiment.comp.law import Law, Statistic
+from testbed.experiment.comp.statistics import StoredDetection
 
 Array = NDArray[np.float64]
 MIN_COUNTED = 5  # false alarms below which a measured ROC is not drawn

@@ -5,12 +5,12 @@ from typing import Any
 
 import numpy as np
 
-from testbed.experiment.config import Experiment
-from testbed.experiment.law import Law, Statistic
-from testbed.experiment.record import RunDirectory
+from testbed.experiment.comp.config import CompExperiment
+from testbed.experiment.comp.law import Law, Statistic
+from testbed.experiment.comp.record import CompRun
+from testbed.experiment.comp.results import Point, Results
 from testbed.experiment.report.curves import h0_fit, measured_roc, nearest_half, noncentrality_over_power
 from testbed.experiment.report.wording import STATISTIC_NAMES, count_text, legend_text, level_text
-from testbed.experiment.results import Point, Results
 from testbed.plots import FAINT, GREY, INK, MARKERS, PALETTE, Columns, house_style, new_figure
 from testbed.theory.consistency import FALSE_ALARM_LEVELS, wilson_interval
 
@@ -20,7 +20,7 @@ _BESIDE_DB = 0.5  # theory is drawn this far beyond the lowest and highest power
 
 @house_style()
 def pod_figure(
-    experiment: Experiment, results: Results, run: RunDirectory, statistic: Statistic, cells: Sequence[str]
+    experiment: CompExperiment, results: Results, run: CompRun, statistic: Statistic, cells: Sequence[str]
 ) -> tuple[Any, Columns]:
     """PoD against power, and below it how far every measured point lies from the curve that is judged."""
     fig, (ax, off) = new_figure(
@@ -64,7 +64,7 @@ def pod_figure(
 
 
 @house_style()
-def h0_figure(experiment: Experiment, results: Results, run: RunDirectory, statistic: Statistic) -> tuple[Any, Columns]:
+def h0_figure(experiment: CompExperiment, results: Results, run: CompRun, statistic: Statistic) -> tuple[Any, Columns]:
     """Empirical survival function of the pooled statistic without a target, its law, and the thresholds."""
     fit = h0_fit([row for cell in experiment.cells for row in _h0(run, results, cell.name)], statistic)
     pfa, law, symbol = experiment.detection.pfa, fit.law, SYMBOLS[statistic]
@@ -109,7 +109,7 @@ def h0_figure(experiment: Experiment, results: Results, run: RunDirectory, stati
 
 @house_style()
 def roc_figure(
-    experiment: Experiment, results: Results, run: RunDirectory, statistic: Statistic, cells: Sequence[str]
+    experiment: CompExperiment, results: Results, run: CompRun, statistic: Statistic, cells: Sequence[str]
 ) -> tuple[Any, Columns]:
     """ROC of every cell at the power whose PoD is nearest 0.5."""
     fig, ax = new_figure(size_in=(5.0, 4.5))
@@ -193,7 +193,7 @@ def _judged(points: Sequence[Point]) -> str:
     return next(iter(_noncentralities(points)))
 
 
-def _h0(run: RunDirectory, results: Results, cell: str) -> list[Any]:
+def _h0(run: CompRun, results: Results, cell: str) -> list[Any]:
     return [run.detection(step, f"without:{cell}", cell) for step in results.steps]
 
 

@@ -5,17 +5,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from testbed.experiment.config import Experiment
-from testbed.experiment.gather import RunResults
-from testbed.experiment.law import STATISTICS
-from testbed.experiment.record import RunDirectory
+from testbed.experiment.comp.config import CompExperiment
+from testbed.experiment.comp.gather import RunResults
+from testbed.experiment.comp.law import STATISTICS
+from testbed.experiment.comp.record import CompRun
+from testbed.experiment.comp.results import Results
+from testbed.experiment.comp.step import Step
 from testbed.experiment.report.constellation import constellation_figure, farthest
 from testbed.experiment.report.figures import h0_figure, pod_figure, roc_figure
 from testbed.experiment.report.loop_figures import comm_figure, power_figure, sensing_figure
 from testbed.experiment.report.survey_map import map_figure
 from testbed.experiment.report.wording import STATISTIC_NAMES
-from testbed.experiment.results import Results
-from testbed.experiment.step import Step
 from testbed.plots import PALETTE, Columns, SavedFigure, save_figure
 
 SERIES_PER_FIGURE = len(PALETTE)
@@ -35,7 +35,7 @@ class ReportFigure:
 KINDS = ("map", "powers", "snr", "constellation", "pod", "h0", "roc")
 
 
-def draw_all(run: RunDirectory, experiment: Experiment, results: RunResults, folder: Path) -> list[ReportFigure]:
+def draw_all(run: CompRun, experiment: CompExperiment, results: RunResults, folder: Path) -> list[ReportFigure]:
     """Draw and save every figure of a report, at most six series in each."""
     figures: list[ReportFigure] = []
 
@@ -51,7 +51,7 @@ def draw_all(run: RunDirectory, experiment: Experiment, results: RunResults, fol
     return figures
 
 
-def _draw_loop(run: RunDirectory, experiment: Experiment, results: RunResults, save: Save) -> None:
+def _draw_loop(run: CompRun, experiment: CompExperiment, results: RunResults, save: Save) -> None:
     rounds = results.rounds
     for part, nodes in _parts(experiment.node_names):
         save("powers", f"powers{part}", "Power of every node in every round", power_figure(experiment, rounds, nodes))
@@ -68,7 +68,7 @@ def _draw_loop(run: RunDirectory, experiment: Experiment, results: RunResults, s
         save("constellation", f"constellation_{link.user}", alt, constellation_figure(experiment, link, limit))
 
 
-def _draw_detection(run: RunDirectory, experiment: Experiment, results: Results, is_axis: bool, save: Save) -> None:
+def _draw_detection(run: CompRun, experiment: CompExperiment, results: Results, is_axis: bool, save: Save) -> None:
     """Of the power axis; of a run without one, the law without a target in the last round."""
     cells = [cell.name for cell in experiment.cells]
     for statistic in STATISTICS if is_axis else ():

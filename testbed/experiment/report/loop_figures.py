@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from testbed.experiment.config import Experiment
+from testbed.experiment.comp.config import CompExperiment
+from testbed.experiment.comp.summary import RoundSummary
 from testbed.experiment.report.decibels import estimate_db, value_db
 from testbed.experiment.report.loop_tables import MAX_DIFFERENCE_DB
 from testbed.experiment.report.wording import legend_text
-from testbed.experiment.summary import RoundSummary
 from testbed.measurement import Estimate
 from testbed.plots import FAINT, GREY, INK, MARKERS, PALETTE, Columns, house_style, new_figure
 
@@ -32,7 +32,9 @@ class Ratio:
 
 
 @house_style()
-def power_figure(experiment: Experiment, rounds: Sequence[RoundSummary], nodes: Sequence[str]) -> tuple[Any, Columns]:
+def power_figure(
+    experiment: CompExperiment, rounds: Sequence[RoundSummary], nodes: Sequence[str]
+) -> tuple[Any, Columns]:
     """Power of every node in every round: asked for, and realised on the air; and the budget they share."""
     assert experiment.allocation is not None, "a loop has an allocation"
     fig, ax = new_figure(size_in=(5.0, 3.9))

@@ -3,7 +3,8 @@
 import math
 from collections.abc import Sequence
 
-from testbed.experiment.config import Experiment
+from testbed.experiment.comp.config import CompExperiment
+from testbed.experiment.comp.summary import CellSummary, RoundSummary
 from testbed.experiment.report.decibels import (
     NONE,
     db_text,
@@ -15,7 +16,6 @@ from testbed.experiment.report.decibels import (
 )
 from testbed.experiment.report.table import Entry, Table, yes_no
 from testbed.experiment.report.wording import minus
-from testbed.experiment.summary import CellSummary, RoundSummary
 from testbed.measurement import Estimate, Measurement, PowerResponse
 
 MAX_DIFFERENCE_DB = 0.5  # between a prediction and what is measured then
@@ -27,7 +27,7 @@ def shown_rounds(rounds: Sequence[RoundSummary]) -> Sequence[RoundSummary]:
     return rounds[-MAX_SHOWN_ROUNDS:]
 
 
-def round_table(experiment: Experiment, rounds: Sequence[RoundSummary]) -> Table:
+def round_table(experiment: CompExperiment, rounds: Sequence[RoundSummary]) -> Table:
     """A column per round: powers, PoD, rates, what is missed, and what the solver said."""
     assert experiment.requirements is not None and experiment.allocation is not None, "a loop has both"
     shown, first = shown_rounds(rounds), rounds[0]

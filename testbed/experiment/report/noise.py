@@ -4,10 +4,10 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from testbed.experiment.comp.results import Results
 from testbed.experiment.report.decibels import estimate_db
 from testbed.experiment.report.table import Entry, Table
 from testbed.experiment.report.wording import minus
-from testbed.experiment.results import Results
 
 MAX_NOISE_SHARE = 0.005  # by which the two noise estimates may differ, or by
 MAX_NOISE_STDERRS = 3.0  # so many standard errors, whichever is more (SIGNAL_CHAIN section 4)

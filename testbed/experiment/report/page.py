@@ -9,30 +9,30 @@ from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from testbed.experiment.config import Experiment, load_experiment
+from testbed.experiment.comp.config import CompExperiment, load_comp
 from testbed.experiment.report.wording import STATISTIC_NAMES, TEST_NAMES, level_text
 
 if TYPE_CHECKING:
-    from testbed.experiment.gather import RunResults
-    from testbed.experiment.record import RunDirectory
+    from testbed.experiment.comp.gather import RunResults
+    from testbed.experiment.comp.record import CompRun
     from testbed.experiment.report.gallery import ReportFigure
 
 MAX_EMBEDDED_BYTES = 1_500_000  # of figures; with more cells than fit, the others stay in figures/ only
 
 
-def load_results(run: "RunDirectory") -> tuple[Experiment, "RunResults"]:
+def load_results(run: "CompRun") -> tuple[CompExperiment, "RunResults"]:
     """Experiment and results of a run from its files; of a run cut short, what it finished.
 
     Raises:
         CaptureError: nothing was finished, or a file cannot be read.
     """
-    from testbed.experiment.gather import gather
+    from testbed.experiment.comp.gather import gather
 
-    experiment = load_experiment(str(run.experiment))
+    experiment = load_comp(str(run.experiment))
     return experiment, gather(run, experiment)
 
 
-def write_report(run: "RunDirectory", experiment: Experiment, results: "RunResults") -> Path:
+def write_report(run: "CompRun", experiment: CompExperiment, results: "RunResults") -> Path:
     """Draw the figures and write the report; returns its path."""
     import jinja2
 
@@ -56,14 +56,14 @@ def _template(name: str) -> str:
 
 
 def _context(
-    run: "RunDirectory", experiment: Experiment, results: "RunResults", figures: list["ReportFigure"]
+    run: "CompRun", experiment: CompExperiment, results: "RunResults", figures: list["ReportFigure"]
 ) -> dict[str, Any]:
     """Everything the templates show."""
+    from testbed.experiment.comp.rounds import load_rounds
     from testbed.experiment.report import caveats, provenance
     from testbed.experiment.report.answers import answers
     from testbed.experiment.report.clocks import clock_table
     from testbed.experiment.report.sections import loop_section, part_sections
-    from testbed.experiment.rounds import load_rounds
 
     captures = provenance.shown_captures(run, experiment, results.judged[0])
     rounds = load_rounds(run.rounds) if results.rounds else []
@@ -99,7 +99,7 @@ def _context(
     }
 
 
-def _origin(run: "RunDirectory", experiment: Experiment, simulated: list[bool]) -> str:
+def _origin(run: "CompRun", experiment: CompExperiment, simulated: list[bool]) -> str:
     """Where samples came from: 'simulated', 'air', or 'unknown' where no file says so."""
     if experiment.emulator is not None or run.truth.exists() or run.truth_rounds.exists() or any(simulated):
         return "simulated"

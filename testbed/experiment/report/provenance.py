@@ -12,13 +12,15 @@ import tomli_w
 
 from testbed.capture import Capture, load
 from testbed.errors import CaptureError
+from testbed.experiment.comp.config import CompExperiment
+from testbed.experiment.comp.record import CompRun
+from testbed.experiment.comp.results import Results
+from testbed.experiment.comp.step import Step
 from testbed.experiment.config import Experiment
 from testbed.experiment.record import RunDirectory
 from testbed.experiment.report.caveats import recorded_sha256
 from testbed.experiment.report.table import Table
 from testbed.experiment.report.wording import count_text, minus
-from testbed.experiment.results import Results
-from testbed.experiment.step import Step
 from testbed.units import db, si_bytes
 
 _SHORT_ARRAY = re.compile(r"\[\n(?: +[^\[\]{}\n\"]+,\n)+\]")  # of numbers; tomli_w writes one to a line
@@ -39,7 +41,7 @@ class ShownCaptures:
         return [capture for capture in (self.muted, self.loud) if capture is not None]
 
 
-def shown_captures(run: RunDirectory, experiment: Experiment, results: Results) -> ShownCaptures:
+def shown_captures(run: CompRun, experiment: CompExperiment, results: Results) -> ShownCaptures:
     """The muted capture, and with all targets on that of the highest power of an axis or of the last round."""
     step = _shown_step(experiment, results)
     if step.kind == "points":
@@ -70,7 +72,7 @@ def kept_text(captures: Sequence[Capture]) -> str:
     return f"The run kept the first {' and '.join(parts)}; levels and counts are of those." if parts else ""
 
 
-def _shown_step(experiment: Experiment, results: Results) -> Step:
+def _shown_step(experiment: CompExperiment, results: Results) -> Step:
     if results.steps[0].kind == "points":
         return max(results.steps, key=lambda step: experiment.axis_dbm[step.index])
     return results.steps[-1]
@@ -122,7 +124,7 @@ def _power(power: float | None) -> str:
     return minus(f"{db(float(power)):.3f}") if power > 0 else "off"
 
 
-def waveform_text(experiment: Experiment) -> str:
+def waveform_text(experiment: CompExperiment) -> str:
     """Frame, subcarriers and observations in two sentences."""
     design, numerology = experiment.waveform, experiment.waveform.numerology
     duration_us = design.frame_len / numerology.sample_rate_hz * 1e6
@@ -144,7 +146,7 @@ def waveform_text(experiment: Experiment) -> str:
 def provenance_rows(run: RunDirectory, experiment: Experiment, captures: Sequence[Capture]) -> list[tuple[str, str]]:
     """Hash, seeds, dates and versions."""
     rows = [
-        ("Experiment, SHA-256", recorded_sha256(run, experiment)),
+        ("Experiment, SHA-256", _recorded_sha256(run, experiment)),
         ("Seed of the data symbols", str(experiment.waveform.data_seed)),
     ]
     if experiment.emulator is not None:
@@ -155,6 +157,14 @@ def provenance_rows(run: RunDirectory, experiment: Experiment, captures: Sequenc
         rows.append(("Captured (UTC)", " to ".join(str(c.info.get("created", "–")) for c in captures)))
         rows += [(f"Version of {name}", str(v)) for name, v in dict(captures[0].info.get("versions", {})).items()]
     return rows
+
+
+def _recorded_sha256(run: RunDirectory, experiment: Experiment) -> str:
+    """As the run's files have it."""
+    if isinstance(run, CompRun) and isinstance(experiment, CompExperiment):
+        return recorded_sha256(run, experiment)
+    session = run.load_session()
+    return experiment.sha256 if session is None else session.experiment_sha256
 
 
 def resolved_toml(experiment: Experiment) -> str:

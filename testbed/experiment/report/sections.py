@@ -2,21 +2,21 @@
 
 from typing import Any
 
-from testbed.experiment.config import Experiment
-from testbed.experiment.gather import RunResults
-from testbed.experiment.record import RunDirectory
+from testbed.experiment.comp.config import CompExperiment
+from testbed.experiment.comp.gather import RunResults
+from testbed.experiment.comp.record import CompRun
+from testbed.experiment.comp.results import Results
+from testbed.experiment.comp.rounds import Round
+from testbed.experiment.comp.step import Step
 from testbed.experiment.report import caveats, loop_tables, noise, tables
 from testbed.experiment.report.answers import requirement_rule
 from testbed.experiment.report.constellation import link_table
 from testbed.experiment.report.constraints import constraints
 from testbed.experiment.report.wording import STATISTIC_NAMES
-from testbed.experiment.results import Results
-from testbed.experiment.rounds import Round
-from testbed.experiment.step import Step
 from testbed.measurement import load_measurements
 
 
-def part_sections(run: RunDirectory, experiment: Experiment, results: RunResults) -> list[dict[str, Any]]:
+def part_sections(run: CompRun, experiment: CompExperiment, results: RunResults) -> list[dict[str, Any]]:
     """Tables and notes of the power axis and of the last round, of those there are."""
     named = ((results.axis, "Power axis", "over powers and cells"), (results.final, "Last round", "over cells"))
     parts = [(part, name, pooled) for part, name, pooled in named if part is not None]
@@ -26,9 +26,7 @@ def part_sections(run: RunDirectory, experiment: Experiment, results: RunResults
     ]
 
 
-def _part(
-    run: RunDirectory, experiment: Experiment, results: Results, name: str, is_one_of_two: bool
-) -> dict[str, Any]:
+def _part(run: CompRun, experiment: CompExperiment, results: Results, name: str, is_one_of_two: bool) -> dict[str, Any]:
     compared = noise.noise_comparisons(results)
     notes = [*caveats.verdict_notes(results), *(c.warning for c in compared if c.warning)]
     return {
@@ -44,7 +42,7 @@ def _part(
     }
 
 
-def loop_section(run: RunDirectory, experiment: Experiment, results: RunResults, made: Round) -> dict[str, Any]:
+def loop_section(run: CompRun, experiment: CompExperiment, results: RunResults, made: Round) -> dict[str, Any]:
     """Everything a report says of a loop; `made` is its last round."""
     rounds, index = results.rounds, made.record.index
     truth = load_measurements(run.truth_rounds).points if run.truth_rounds.exists() else ()

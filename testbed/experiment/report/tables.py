@@ -3,9 +3,10 @@
 import math
 from dataclasses import dataclass
 
-from testbed.experiment.config import Experiment
-from testbed.experiment.law import STATISTICS, Statistic
-from testbed.experiment.record import RunDirectory
+from testbed.experiment.comp.config import CompExperiment
+from testbed.experiment.comp.law import STATISTICS, Statistic
+from testbed.experiment.comp.record import CompRun
+from testbed.experiment.comp.results import Point, Results
 from testbed.experiment.report.decibels import power_text
 from testbed.experiment.report.table import Entry, Table, yes_no
 from testbed.experiment.report.wording import (
@@ -18,7 +19,6 @@ from testbed.experiment.report.wording import (
     plus_minus,
     turning_points,
 )
-from testbed.experiment.results import Point, Results
 
 
 @dataclass(frozen=True)
@@ -61,13 +61,13 @@ def verdict_columns(results: Results) -> tuple[VerdictColumn, ...]:
     return tuple(columns)
 
 
-def point_tables(experiment: Experiment, results: Results) -> list[tuple[Statistic, Table]]:
+def point_tables(experiment: CompExperiment, results: Results) -> list[tuple[Statistic, Table]]:
     """Every point of either test, that of the experiment first; by cell, then by power."""
     order = sorted(STATISTICS, key=lambda statistic: statistic != experiment.statistic)
     return [(statistic, _point_table(experiment, results, statistic)) for statistic in order]
 
 
-def _point_table(experiment: Experiment, results: Results, statistic: Statistic) -> Table:
+def _point_table(experiment: CompExperiment, results: Results, statistic: Statistic) -> Table:
     points = [p for cell in experiment.cells for p in results.points if (p.cell, p.statistic) == (cell.name, statistic)]
     heads = ("Cell (node)", "Power (dBm)", "Detections", "PoD", "95 % interval", "Theory at λ̂", "λ̂")
     truth: tuple[str, ...] = ()
@@ -108,7 +108,7 @@ def _digits(num_frames: int) -> int:
     return max(2, math.ceil(math.log10(num_frames)))
 
 
-def detector_table(run: RunDirectory, experiment: Experiment, results: Results) -> Table:
+def detector_table(run: CompRun, experiment: CompExperiment, results: Results) -> Table:
     """Rank, visibility and synchronisation of every H1 capture."""
     nodes = experiment.node_names
     heads = ("Cell (node)", "Power (dBm)", "Rank r", "N", "Q", *(f"κ {name}" for name in nodes))

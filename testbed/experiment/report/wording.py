@@ -7,7 +7,7 @@ import math
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from testbed.experiment.results import Results
+    from testbed.experiment.comp.results import Results
     from testbed.theory.consistency import Verdict
 
 STATISTIC_NAMES = {"known_noise": "known-noise test", "cfar": "F test"}

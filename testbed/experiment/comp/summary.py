@@ -5,13 +5,13 @@ from typing import Any
 
 import numpy as np
 
-from testbed.experiment.config import Experiment
-from testbed.experiment.feedback import required_sinr, required_snr
-from testbed.experiment.law import Law
-from testbed.experiment.prediction import comm_sinr, sensing_snr
-from testbed.experiment.record import RunDirectory
-from testbed.experiment.rounds import Round
-from testbed.experiment.step import Step
+from testbed.experiment.comp.config import CompExperiment
+from testbed.experiment.comp.feedback import required_sinr, required_snr
+from testbed.experiment.comp.law import Law
+from testbed.experiment.comp.prediction import comm_sinr, sensing_snr
+from testbed.experiment.comp.record import CompRun
+from testbed.experiment.comp.rounds import Round
+from testbed.experiment.comp.step import Step
 from testbed.measurement import Estimate, Measurement
 from testbed.theory.consistency import wilson_interval
 from testbed.units import db
@@ -100,7 +100,7 @@ class RoundSummary:
         return plain | {"sum_rate_bps_hz": self.sum_rate_bps_hz.model_dump()}
 
 
-def summarise(run: RunDirectory, experiment: Experiment, made: Round, truth: Measurement | None = None) -> RoundSummary:
+def summarise(run: CompRun, experiment: CompExperiment, made: Round, truth: Measurement | None = None) -> RoundSummary:
     """Summary of a round from its record, its measurement and the stored statistics."""
     record, measurement = made.record, made.measurement
     assert experiment.requirements is not None, "a loop has requirements"
@@ -125,7 +125,7 @@ def summarise(run: RunDirectory, experiment: Experiment, made: Round, truth: Mea
     )
 
 
-def _cell(run: RunDirectory, experiment: Experiment, made: Round, cell: str, truth: Measurement | None) -> CellSummary:
+def _cell(run: CompRun, experiment: CompExperiment, made: Round, cell: str, truth: Measurement | None) -> CellSummary:
     assert experiment.requirements is not None, "a loop has requirements"
     stored = run.detection(Step("rounds", made.record.index), "all", cell)
     law, values = Law.of(stored, experiment.statistic), getattr(stored, experiment.statistic)
@@ -154,7 +154,7 @@ def _cell(run: RunDirectory, experiment: Experiment, made: Round, cell: str, tru
     )
 
 
-def _user(experiment: Experiment, made: Round, user: str, truth: Measurement | None) -> UserSummary:
+def _user(experiment: CompExperiment, made: Round, user: str, truth: Measurement | None) -> UserSummary:
     assert experiment.requirements is not None, "a loop has requirements"
     link, response = made.measurement.links[user], made.measurement.communication[user]
     sinr, predicted = link.data_sinr, made.record.predicted

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from testbed.config import StrictModel
-from testbed.experiment.law import Law, Statistic
+from testbed.experiment.comp.law import Law, Statistic
 from testbed.measurement import Estimate, Measurement, PowerResponse
 
 Array = NDArray[np.float64]

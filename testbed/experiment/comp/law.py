@@ -6,7 +6,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from testbed.experiment.statistics import StoredDetection
+from testbed.experiment.comp.statistics import StoredDetection
 from testbed.measurement import Estimate, Measurement
 from testbed.theory import consistency, detection
 

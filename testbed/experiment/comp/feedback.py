@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from testbed.allocation.base import Allocation, equal_power, random_power
 from testbed.allocation.comp import CompProblem, explain, row_margins_db, solve
 from testbed.errors import ConfigError
-from testbed.experiment.config import AllocationTable, Experiment, RequirementsTable
-from testbed.experiment.law import Law, Statistic
-from testbed.experiment.prediction import comm_sinr, pod, sensing_snr
+from testbed.experiment.comp.config import AllocationTable, CompExperiment, RequirementsTable
+from testbed.experiment.comp.law import Law, Statistic
+from testbed.experiment.comp.prediction import comm_sinr, pod, sensing_snr
 from testbed.measurement import Measurement
 from testbed.units import undb
 
@@ -43,14 +43,14 @@ def total_power(table: AllocationTable, num_nodes: int) -> float:
     return undb(table.budget_dbm) * num_nodes
 
 
-def first_allocation(experiment: Experiment) -> Allocation:
+def first_allocation(experiment: CompExperiment) -> Allocation:
     """What the first round transmits: a fixed scheme its own powers, everything else equal ones."""
     table, num_nodes = _tables(experiment)[1], len(experiment.nodes)
     total = total_power(table, num_nodes)
     return random_power(total, num_nodes, table.seed) if table.method == "random" else equal_power(total, num_nodes)
 
 
-def feedback(measurement: Measurement, experiment: Experiment) -> Feedback:
+def feedback(measurement: Measurement, experiment: CompExperiment) -> Feedback:
     """The CoMP problem of a measurement under the experiment's requirements, margins included.
 
     Raises:
@@ -63,7 +63,7 @@ def feedback(measurement: Measurement, experiment: Experiment) -> Feedback:
         raise ConfigError(f"measurement: {exc}; measure again") from exc
 
 
-def _feedback(measurement: Measurement, experiment: Experiment) -> Feedback:
+def _feedback(measurement: Measurement, experiment: CompExperiment) -> Feedback:
     requirements, table = _tables(experiment)
     names = measurement.node_names
     users = _in_node_order("users", names, {u.node: u.name for u in experiment.users}, set(measurement.communication))
@@ -106,14 +106,14 @@ def _feedback(measurement: Measurement, experiment: Experiment) -> Feedback:
     return Feedback(problem, measurement, users, cells, experiment.statistic, experiment.detection.pfa, requirements)
 
 
-def required_snr(measurement: Measurement, cell: str, experiment: Experiment) -> float:
+def required_snr(measurement: Measurement, cell: str, experiment: CompExperiment) -> float:
     """Sensing SNR lam / (2N) that the required PoD takes, without margin."""
     law = Law.measured(measurement, cell, experiment.statistic)
     lam = law.required_noncentrality(_tables(experiment)[0].min_pod, experiment.detection.pfa)
     return lam / (2 * measurement.sensing[cell].num_observations)
 
 
-def required_sinr(experiment: Experiment) -> float:
+def required_sinr(experiment: CompExperiment) -> float:
     """Communication SINR that the required rate takes, without margin."""
     return float(2.0 ** _tables(experiment)[0].min_rate_bps_hz - 1)
 
@@ -152,7 +152,7 @@ def _reached(given: Feedback, row: dict[str, Any]) -> str:
     return f"PoD of {cell} reaches {value:.2f} of {given.requirements.min_pod:g}"
 
 
-def _tables(experiment: Experiment) -> tuple[RequirementsTable, AllocationTable]:
+def _tables(experiment: CompExperiment) -> tuple[RequirementsTable, AllocationTable]:
     if experiment.requirements is None or experiment.allocation is None:
         raise ConfigError("the experiment has no [requirements] and [allocation]; see the comp preset")
     return experiment.requirements, experiment.allocation

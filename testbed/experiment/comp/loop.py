@@ -10,24 +10,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from testbed.allocation.base import Allocation
-from testbed.experiment.config import AllocationTable, Experiment
-from testbed.experiment.feedback import allocate, feedback, first_allocation, in_words
-from testbed.experiment.perform import Outcome, perform
-from testbed.experiment.prediction import Prediction, predict
+from testbed.experiment.comp.config import AllocationTable, CompExperiment
+from testbed.experiment.comp.feedback import allocate, feedback, first_allocation, in_words
+from testbed.experiment.comp.loop_display import round_lines
+from testbed.experiment.comp.perform import Outcome, perform
+from testbed.experiment.comp.prediction import Prediction, predict
+from testbed.experiment.comp.record import CompRun
+from testbed.experiment.comp.rounds import Round, RoundRecord, load_rounds, save_round
+from testbed.experiment.comp.step import Step
+from testbed.experiment.comp.summary import summarise
 from testbed.experiment.progress import Notify, Progress
-from testbed.experiment.record import RunDirectory
-from testbed.experiment.rounds import Round, RoundRecord, load_rounds, save_round
 from testbed.experiment.session import Session
-from testbed.experiment.step import Step
-from testbed.experiment.summary import summarise
 from testbed.measurement import Estimate, Measurement
 from testbed.units import db
 
 
 def run_loop(
     session: Session,
-    experiment: Experiment,
-    directory: RunDirectory,
+    experiment: CompExperiment,
+    directory: CompRun,
     noise_var: dict[str, Estimate],
     notify: Notify,
 ) -> None:
@@ -48,11 +49,12 @@ def run_loop(
         save_round(directory.round_path(step.index), made, experiment.sha256)
         rounds.append(made)
         previous = made.measurement
-        notify(Progress(step.title, round=summarise(directory, experiment, made), warnings=made.record.warnings))
+        lines = tuple(round_lines(summarise(directory, experiment, made)))
+        notify(Progress(step.title, lines=lines, warnings=made.record.warnings))
 
 
 def close(
-    experiment: Experiment, index: int, used: Allocation, outcome: Outcome, predicted: Prediction | None
+    experiment: CompExperiment, index: int, used: Allocation, outcome: Outcome, predicted: Prediction | None
 ) -> tuple[Round, Allocation]:
     """Feed a round's measurement to the solver; returns the round, and the powers of the next."""
     assert experiment.allocation is not None and outcome.transmission.frame is not None, "the caller has looked"
@@ -76,7 +78,7 @@ def close(
     return Round(record, outcome.measurement, proposal), following
 
 
-def _is_over(rounds: list[Round], experiment: Experiment) -> bool:
+def _is_over(rounds: list[Round], experiment: CompExperiment) -> bool:
     assert experiment.loop is not None, "the caller has looked"
     settled = bool(rounds) and rounds[-1].record.settled and experiment.loop.until_settled
     return settled or len(rounds) >= experiment.loop.num_rounds
@@ -92,7 +94,7 @@ def _is_settled(used: Allocation, following: Allocation, outcome: Outcome) -> bo
     return True
 
 
-def _prediction(previous: Measurement | None, outcome: Outcome, experiment: Experiment) -> Prediction | None:
+def _prediction(previous: Measurement | None, outcome: Outcome, experiment: CompExperiment) -> Prediction | None:
     """What the round before says of the realised powers; it has not seen this round's samples."""
     if previous is None:
         return None

@@ -10,9 +10,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from testbed.allocation.base import Allocation
-    from testbed.experiment.compare import Comparison
-    from testbed.experiment.feedback import Feedback
-    from testbed.experiment.summary import RoundSummary
+    from testbed.experiment.comp.compare import Comparison
+    from testbed.experiment.comp.feedback import Feedback
+    from testbed.experiment.comp.summary import RoundSummary
     from testbed.measurement import Estimate, Measurement
 
 
@@ -52,7 +52,7 @@ def print_measurement(measurement: "Measurement") -> None:
 def print_allocation(given: "Feedback", allocation: "Allocation") -> None:
     """Powers and how far every requirement is met, or why none can be."""
     from testbed.allocation.comp import row_margins_db
-    from testbed.experiment.feedback import in_words
+    from testbed.experiment.comp.feedback import in_words
 
     names = given.measurement.node_names
     powers = ", ".join(f"{name} {_dbm(p)}" for name, p in zip(names, allocation.power, strict=True))

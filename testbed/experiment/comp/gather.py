@@ -4,12 +4,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from testbed.errors import CaptureError
-from testbed.experiment.config import Experiment
-from testbed.experiment.record import RunDirectory
-from testbed.experiment.results import Results, gather_axis, judge_steps
-from testbed.experiment.rounds import load_rounds
-from testbed.experiment.step import Step
-from testbed.experiment.summary import RoundSummary, summarise
+from testbed.experiment.comp.config import CompExperiment
+from testbed.experiment.comp.record import CompRun
+from testbed.experiment.comp.results import Results, gather_axis, judge_steps
+from testbed.experiment.comp.rounds import load_rounds
+from testbed.experiment.comp.step import Step
+from testbed.experiment.comp.summary import RoundSummary, summarise
 from testbed.measurement import load_measurements
 
 
@@ -45,7 +45,7 @@ class RunResults:
         return plain
 
 
-def gather(run: RunDirectory, experiment: Experiment) -> RunResults:
+def gather(run: CompRun, experiment: CompExperiment) -> RunResults:
     """Results of what a run has finished.
 
     Raises:

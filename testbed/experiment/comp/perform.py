@@ -2,26 +2,20 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from testbed.allocation.base import Allocation
-from testbed.capture import Capture, load, truncate
 from testbed.experiment.acquire import Transmission, acquire, transmit
-from testbed.experiment.config import Experiment
+from testbed.experiment.begin import keep_samples
+from testbed.experiment.comp.config import CompExperiment
+from testbed.experiment.comp.record import CompRun
+from testbed.experiment.comp.step import Step
+from testbed.experiment.conditions import step_epoch
 from testbed.experiment.progress import Notify, Progress
-from testbed.experiment.record import RunDirectory
 from testbed.experiment.session import Session
-from testbed.experiment.step import Step
 from testbed.measurement import Estimate, Measurement
 from testbed.sensing.detect import detect
 from testbed.sensing.measure import measure
-
-# Simulated noise is a function of the epoch. Every condition of every step has an epoch of its own, far enough apart
-# that what comes between (muting, gains, transmitting) never reaches the next one.
-FIRST_EPOCH = 4096
-EPOCHS_PER_STEP = 4096
-TRANSMIT_EPOCHS = 1024
 
 
 @dataclass(frozen=True)
@@ -36,8 +30,8 @@ class Outcome:
 
 def perform(
     session: Session,
-    experiment: Experiment,
-    directory: RunDirectory,
+    experiment: CompExperiment,
+    directory: CompRun,
     step: Step,
     allocation: Allocation,
     noise_var: dict[str, Estimate],
@@ -66,7 +60,7 @@ def perform(
     warnings: dict[str, None] = {}
     length = experiment.samples_per_capture
     for index, condition in enumerate(experiment.conditions):
-        session.conditions.set(condition, epoch_of(step, index))
+        session.conditions.set(condition, step_epoch(step.serial, index))
         judged = [c.name for c in experiment.cells if condition in ("all", f"without:{c.name}")]
         listening = [r for r in session.radios if condition == "all" or r.name in _judges(experiment, judged)]
         path = directory.capture_path(step, condition)
@@ -90,21 +84,5 @@ def perform(
     return Outcome(transmission, measurement, steps_db, tuple(warnings))
 
 
-def epoch_of(step: Step, condition_idx: int) -> int:
-    """The epoch of a condition of a step."""
-    return FIRST_EPOCH + step.serial * EPOCHS_PER_STEP + TRANSMIT_EPOCHS + condition_idx
-
-
-def keep_samples(path: Path, experiment: Experiment, capture: Capture | None = None) -> None:
-    """Leave so much of a capture that has been used on disk as the experiment asks for."""
-    frames = experiment.capture.keep_frames
-    if frames == "all":
-        return
-    if frames == 0:
-        path.unlink()
-    else:
-        truncate(path, capture or load(path), (frames + 1) * experiment.waveform.frame_len)
-
-
-def _judges(experiment: Experiment, cells: Sequence[str]) -> set[str]:
+def _judges(experiment: CompExperiment, cells: Sequence[str]) -> set[str]:
     return {cell.node for cell in experiment.cells if cell.name in cells}

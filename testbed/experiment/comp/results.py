@@ -7,11 +7,11 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from testbed.experiment.config import Experiment
-from testbed.experiment.law import STATISTICS, Law, Statistic
-from testbed.experiment.record import RunDirectory
-from testbed.experiment.statistics import StoredDetection
-from testbed.experiment.step import Step
+from testbed.experiment.comp.config import CompExperiment
+from testbed.experiment.comp.law import STATISTICS, Law, Statistic
+from testbed.experiment.comp.record import CompRun
+from testbed.experiment.comp.statistics import StoredDetection
+from testbed.experiment.comp.step import Step
 from testbed.measurement import Estimate, Measurement, load_measurements, pool
 from testbed.theory import consistency
 
@@ -69,7 +69,7 @@ class Results:
         }
 
 
-def gather_axis(run: RunDirectory, experiment: Experiment, num_points: int) -> Results:
+def gather_axis(run: CompRun, experiment: CompExperiment, num_points: int) -> Results:
     """Points and verdicts of the first `num_points` powers of a run."""
     truth = load_measurements(run.truth).points if run.truth.exists() else None
     measured = load_measurements(run.measurements).points if run.measurements.exists() else ()
@@ -79,8 +79,8 @@ def gather_axis(run: RunDirectory, experiment: Experiment, num_points: int) -> R
 
 
 def judge_steps(
-    run: RunDirectory,
-    experiment: Experiment,
+    run: CompRun,
+    experiment: CompExperiment,
     steps: Sequence[Step],
     powers_dbm: Sequence[dict[str, float]],
     truth: Sequence[Measurement] | None,
@@ -101,7 +101,7 @@ def judge_steps(
 
 
 def stored_detections(
-    run: RunDirectory, experiment: Experiment, step: Step
+    run: CompRun, experiment: CompExperiment, step: Step
 ) -> tuple[list[StoredDetection], list[StoredDetection]]:
     """Every cell of a step, with all targets on and without its own."""
     h1 = [run.detection(step, "all", cell.name) for cell in experiment.cells]
@@ -109,7 +109,7 @@ def stored_detections(
 
 
 def judge(
-    experiment: Experiment,
+    experiment: CompExperiment,
     steps: Sequence[Step],
     powers_dbm: Sequence[dict[str, float]],
     h1: Sequence[list[StoredDetection]],
@@ -218,7 +218,7 @@ def _noise(steps: Sequence[Sequence[StoredDetection]]) -> dict[str, dict[str, Es
     return {node: {"muted": muted[node], "residual": pool(rows)} for node, rows in residual.items()}
 
 
-def _noise_of_users(experiment: Experiment, measured: Sequence[Measurement]) -> dict[str, dict[str, Estimate]]:
+def _noise_of_users(experiment: CompExperiment, measured: Sequence[Measurement]) -> dict[str, dict[str, Estimate]]:
     return {
         user.name: {
             "muted": measured[0].noise_var[user.name],

@@ -8,11 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from testbed.experiment.gather import gather
-from testbed.experiment.results import Results, judge, stored_detections
-from testbed.experiment.rounds import load_rounds
-from testbed.experiment.step import Step
-from testbed.experiment.summary import RoundSummary
+from testbed.experiment.comp.config import as_comp
+from testbed.experiment.comp.gather import gather
+from testbed.experiment.comp.record import CompRun
+from testbed.experiment.comp.results import Results, judge, stored_detections
+from testbed.experiment.comp.rounds import load_rounds
+from testbed.experiment.comp.step import Step
+from testbed.experiment.comp.summary import RoundSummary
 from testbed.experiment.sweep_run import Sweep, point_experiment
 from testbed.measurement import load_measurements
 from testbed.sweep import SweepPoint, SweepRow
@@ -52,9 +54,9 @@ def scheme_points(sweep: Sweep, rows: Sequence[SweepRow]) -> list[SchemePoint]:
     for row in rows:
         if row.result is None or "loop" not in row.result:
             continue
-        experiment = point_experiment(sweep, row.point)
+        experiment = as_comp(point_experiment(sweep, row.point), str(sweep.folder))
         assert experiment.allocation is not None, "a loop has an allocation"
-        last = gather(sweep.run_directory(row.point.index), experiment).rounds[-1]
+        last = gather(CompRun(sweep.run_directory(row.point.index).path), experiment).rounds[-1]
         truths = [user.sinr_truth for user in last.users]
         found.append(
             SchemePoint(
@@ -100,8 +102,8 @@ def pooled_verdict(sweep: Sweep, points: Sequence[SchemePoint], method: str = "e
         return None
     steps, powers, h1, h0, truth = [], [], [], [], []
     for p in chosen:
-        run = sweep.run_directory(p.index)
-        experiment = point_experiment(sweep, SweepPoint(p.index, p.values))
+        run = CompRun(sweep.run_directory(p.index).path)
+        experiment = as_comp(point_experiment(sweep, SweepPoint(p.index, p.values)), str(sweep.folder))
         made = load_rounds(run.rounds)[-1]
         step = Step("rounds", made.record.index)
         detections = stored_detections(run, experiment, step)
@@ -132,3 +134,28 @@ def write_rows(path: Path, rows: Sequence[SweepRow], points: Sequence[SchemePoin
 def plain_point(p: SchemePoint) -> dict[str, Any]:
     """Plain data for sweep.json."""
     return {**{k: v for k, v in asdict(p).items() if k != "summary"}, "summary": p.summary.to_dict()}
+
+
+def conclude(sweep: Sweep, rows: Sequence[SweepRow]) -> dict[str, Any]:
+    """Rows, order, verdict and figures; all of it into the sweep's folder."""
+    from testbed.experiment.comp.sweep_figures import pod_figure, rate_figure
+
+    points = scheme_points(sweep, rows)
+    order, verdict = scheme_order(points), pooled_verdict(sweep, points)
+    write_rows(sweep.folder / "rows.csv", rows, points)
+    figures = []
+    if BUDGET in sweep.axes and set(sweep.axes) <= {BUDGET, METHOD} and points:
+        figures.append(rate_figure(points, sweep.folder).png)
+        if verdict is not None:
+            figures.append(pod_figure(verdict, sweep.folder).png)
+    return {
+        "points": [plain_point(p) for p in points],
+        "errors": {row.point.index: row.error for row in rows if row.result is None},
+        "order": {
+            "num_pairs": order.num_pairs,
+            "num_agreeing": order.num_agreeing,
+            "disagreeing": list(order.disagreeing),
+        },
+        "equal_power": None if verdict is None else verdict.to_dict(),
+        "figures": [str(path) for path in figures],
+    }

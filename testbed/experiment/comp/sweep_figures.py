@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from testbed.experiment.results import Results
-from testbed.experiment.sweep_results import SchemePoint
+from testbed.experiment.comp.results import Results
+from testbed.experiment.comp.sweep_results import SchemePoint
 from testbed.plots import INK, MARKERS, PALETTE, Columns, SavedFigure, house_style, new_figure, save_figure
 
 SHOWN_STDERRS = 2.0

@@ -9,7 +9,7 @@ from pydantic import Field
 from testbed.allocation.base import Allocation, load_allocation, save_allocation
 from testbed.config import StrictModel
 from testbed.documents import read_document, write_document
-from testbed.experiment.prediction import Prediction
+from testbed.experiment.comp.prediction import Prediction
 from testbed.measurement import Measurement, MeasurementFile, load_measurements, save_measurements
 
 MEASUREMENT, ALLOCATION, ROUND = "measurement.json", "allocation.json", "round.json"

@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 
 from testbed.errors import ConfigError
-from testbed.experiment.config import Experiment, load_experiment
-from testbed.experiment.gather import gather
-from testbed.experiment.record import RunDirectory
+from testbed.experiment.comp.config import CompExperiment, load_comp
+from testbed.experiment.comp.gather import gather
+from testbed.experiment.comp.record import CompRun
+from testbed.experiment.comp.summary import RoundSummary
 from testbed.experiment.report.wording import legend_text
-from testbed.experiment.summary import RoundSummary
 from testbed.measurement import Estimate
 from testbed.plots import FAINT, GREY, MARKERS, PALETTE, Columns, SavedFigure, house_style, new_figure, save_figure
 
@@ -47,7 +47,7 @@ class Comparison:
         return plain
 
 
-def compare_runs(first: RunDirectory, second: RunDirectory) -> Comparison:
+def compare_runs(first: CompRun, second: CompRun) -> Comparison:
     """Compare the last rounds of two runs of one network.
 
     Captures of two runs are independent unless they share seed, round and emulator, which makes the difference's error
@@ -58,7 +58,7 @@ def compare_runs(first: RunDirectory, second: RunDirectory) -> Comparison:
         CaptureError: nothing was finished.
     """
     runs = (first, second)
-    experiments = [load_experiment(str(run.experiment)) for run in runs]
+    experiments = [load_comp(str(run.experiment)) for run in runs]
     for what in ("survey", "requirements", "detection", "statistic"):
         if getattr(experiments[0], what) != getattr(experiments[1], what):
             raise ConfigError(f"{second.path}: its {what} is not that of {first.path}; compare like with like")
@@ -117,7 +117,7 @@ def draw_comparison(comparison: Comparison, path: Path) -> SavedFigure:
     return save_figure(fig, path.with_suffix(""), columns)
 
 
-def _last_round(run: RunDirectory, experiment: Experiment) -> RoundSummary:
+def _last_round(run: CompRun, experiment: CompExperiment) -> RoundSummary:
     rounds = gather(run, experiment).rounds
     if not rounds:
         raise ConfigError(f"{run.path}: no round of a loop there; compare runs of an experiment with a [loop]")
