@@ -90,7 +90,6 @@ def worst_figure(key: str, points: Sequence[tuple[SweepRow, LocalizationResults]
             line = sorted((v, db(r.predicted.value)) for v, r in some if r.node == node and r.predicted.value > 0)
             below.plot([v for v, _ in line], [y for _, y in line], color=style["color"], lw=0.9)
     below.plot([], [], color=GREY, lw=0.9, label="predicted")
-    below.legend(loc="best")
     below.set(xlabel=_label(key), ylabel="Sensing SINR (dB)")
     fig.legend(loc="outside upper center", ncols=2)
     return save_figure(fig, sweep.folder / "worst_range", columns)
