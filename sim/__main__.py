@@ -44,6 +44,9 @@ def emulate(
         int | None, typer.Option(min=0, max=MAX_SEED, help="Seed of the noise, instead of the scene's.")
     ] = None,
     self_isolation_db: IsolationOption = None,
+    direct_fading: Annotated[
+        str | None, typer.Option(help="run: direct paths keep their gains; block: redrawn; instead of the scene's.")
+    ] = None,
     until_stdin_closes: Annotated[
         bool, typer.Option("--until-stdin-closes", help="End when standard input closes.")
     ] = False,
@@ -78,10 +81,12 @@ def emulate(
     from sim.channel import warm_up
     from sim.emulator import Emulator
     from sim.raw_ports import open_raw_ports, parse_port
-    from sim.scene import with_seed
+    from sim.scene import with_direct_fading, with_seed
     from testbed.radio.keys import load_server_keys
 
     world = _scene(scene, self_isolation_db)
+    if direct_fading is not None:
+        world = with_direct_fading(world, direct_fading)
     if seed is not None:
         world = with_seed(world, seed)
     raw_ports = [parse_port(text, "rx") for text in raw_rx or []] + [parse_port(text, "tx") for text in raw_tx or []]

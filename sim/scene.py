@@ -230,3 +230,17 @@ def with_self_isolation(scene: Scene, isolation_db: float) -> Scene:
     nodes = [n.model_copy(update=change) if leaks else n for n, leaks in zip(scene.nodes, leaking, strict=True)]
     changed = scene.model_copy(update={"nodes": tuple(nodes)})
     return validate(changed.model_dump(), Scene, "scene")
+
+
+def with_direct_fading(scene: Scene, direct: str) -> Scene:
+    """The scene with direct paths that keep their gains (`run`), or are redrawn every `block`; echoes as they were.
+
+    Raises:
+        ConfigError: another word, or a scene without fading or without scattered direct paths.
+    """
+    if direct not in ("run", "block"):
+        raise ConfigError(f"--direct-fading {direct[:40]}: must be run or block")
+    if scene.fading is None:
+        raise ConfigError("--direct-fading: the scene has no [fading] table, which says how long a block is")
+    fading = scene.fading.model_copy(update={"direct": direct})
+    return validate(scene.model_copy(update={"fading": fading}).model_dump(), Scene, "scene")

@@ -70,6 +70,8 @@ def write_truth(
 def truth_of_paths(scene: Scene, experiment: Experiment, rx_gain_db: Mapping[str, float]) -> MeasurementFile:
     """Paths and noise only, at one point without powers; transmitters may be noisy.
 
+    Where gains fade, the mean powers of paths are told, and no phases; receivers may have several channels then.
+
     Args:
         scene: the world.
         experiment: the instrument, of any kind.
@@ -78,12 +80,15 @@ def truth_of_paths(scene: Scene, experiment: Experiment, rx_gain_db: Mapping[str
     Raises:
         ConfigError: as of `truth`.
     """
-    _check_radios(scene, experiment)
-    _check_static(scene, may_be_noisy=True)
-    users = {user.name: user.node for user in experiment.users}
+    fades = scene.fading is not None
+    _check_radios(scene, experiment, may_be_deaf=fades)
+    _check_static(scene, may_be_noisy=True, may_fade=fades)
     waveform, gains = experiment.waveform, _gains(scene, experiment, rx_gain_db)
     noise_var = _noise_variances(scene, waveform.numerology.sample_rate_hz, gains)
-    point = path_truth(scene, waveform, experiment.node_names, users, noise_var)
+    references = {name: name for name in experiment.node_names if _receives(scene, name)}
+    # a receiver that serves nobody counts time from the first node's frame
+    references |= {row.name: getattr(row, "node", experiment.node_names[0]) for row in experiment.listeners}
+    point = path_truth(scene, waveform, experiment.node_names, references, noise_var, with_phases=not fades)
     return MeasurementFile(experiment_sha256=experiment.sha256, points=(point,))
 
 
@@ -331,9 +336,14 @@ def _check_scene(scene: Scene, experiment: CompExperiment) -> None:
     _check_static(scene)
 
 
-def _check_radios(scene: Scene, experiment: Experiment) -> None:
-    """The scene has the experiment's nodes and users, and they can do what they shall."""
-    tables = {"nodes": experiment.node_names, "users": tuple(user.name for user in experiment.users)}
+def _receives(scene: Scene, name: str) -> bool:
+    return scene.nodes[scene.node_names.index(name)].num_rx > 0
+
+
+def _check_radios(scene: Scene, experiment: Experiment, *, may_be_deaf: bool = False) -> None:
+    """The scene has the experiment's nodes and listeners, and they can do what they shall."""
+    listeners = tuple(row.name for row in experiment.listeners)
+    tables = {"nodes": experiment.node_names, experiment.receiving_table: listeners}
     for table, names in tables.items():
         for i, name in enumerate(names):
             if name not in scene.node_names:
@@ -341,14 +351,15 @@ def _check_radios(scene: Scene, experiment: Experiment) -> None:
                     f"{table}[{i}].name: '{name}' is no node of the scene; it has {', '.join(scene.node_names)}"
                 )
             real = scene.nodes[scene.node_names.index(name)]
-            if real.num_rx == 0 or (table == "nodes" and real.num_tx == 0):
+            must_receive = table != "nodes" or not may_be_deaf
+            if (real.num_rx == 0 and must_receive) or (table == "nodes" and real.num_tx == 0):
                 raise ConfigError(
                     f"{table}[{i}].name: '{name}' has num_tx = {real.num_tx} and num_rx = {real.num_rx} in the "
                     f"scene; {'nodes must transmit and receive' if table == 'nodes' else 'users must receive'}"
                 )
 
 
-def _check_static(scene: Scene, *, may_be_noisy: bool = False) -> None:
+def _check_static(scene: Scene, *, may_be_noisy: bool = False, may_fade: bool = False) -> None:
     """The truth file tells of one channel per pair of nodes, that stays as it is, between radios on one clock."""
     for i, target in enumerate(scene.targets):
         if target.velocity_mps is not None and any(target.velocity_mps):
@@ -356,7 +367,7 @@ def _check_static(scene: Scene, *, may_be_noisy: bool = False) -> None:
                 f"targets[{i}].velocity_mps: {target.name} moves; the truth file is for static scenes, set it to zero"
             )
     reason = "which the truth file cannot tell of"
-    if scene.fading is not None:
+    if scene.fading is not None and not may_fade:
         raise ConfigError(f"fading: gains change from block to block, {reason}; remove the table")
     for i, target in enumerate(scene.targets):
         if target.num_scatterers > 1:
@@ -365,11 +376,12 @@ def _check_static(scene: Scene, *, may_be_noisy: bool = False) -> None:
         impairments = node.impairments
         if node.num_tx == 0:  # a user's own clock changes none of its gains, once it is corrected for
             impairments = impairments.model_copy(update={"clock_ppm": 0.0, "cfo_hz": 0.0})
+        fades = node.path_loss is not None and node.path_loss.rician_k_db is not None
         found = {
-            "num_rx": node.num_rx > 1,
+            "num_rx": node.num_rx > 1 and not may_fade,
             "self_taps": bool(node.self_taps),
             "tx_noise_dbc": node.tx_noise_dbc is not None and not may_be_noisy,
-            "path_loss.rician_k_db": node.path_loss is not None and node.path_loss.rician_k_db is not None,
+            "path_loss.rician_k_db": fades and not may_fade,
             "impairments": not impairments.is_off,
         }
         for key, is_so in found.items():

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from sim.propagation import ScenePath, scene_paths
 from sim.scene import Scene
 from testbed.measurement import Estimate, Measurement, PathMeasurement
-from testbed.waveform.frame import FrameDesign
+from testbed.waveform.frame import BufferDesign
 from testbed.waveform.shift import cyclic_shift
 
 
@@ -31,7 +31,7 @@ class HeardPaths:
 
 
 def heard_paths(
-    scene: Scene, waveform: FrameDesign, node_names: Sequence[str], receiver: str, reference: str
+    scene: Scene, waveform: BufferDesign, node_names: Sequence[str], receiver: str, reference: str
 ) -> HeardPaths:
     """Paths to a receiver; time counts from the first path of the reference's frame, rounded to a whole sample.
 
@@ -73,10 +73,12 @@ def path_measurements(scene: Scene, heard: HeardPaths) -> list[PathMeasurement]:
 
 def path_truth(
     scene: Scene,
-    waveform: FrameDesign,
+    waveform: BufferDesign,
     node_names: Sequence[str],
-    users: Mapping[str, str],
+    references: Mapping[str, str],
     noise_var: Mapping[str, Estimate],
+    *,
+    with_phases: bool = True,
 ) -> Measurement:
     """Paths and noise of a static scene; powers, which no path depends on, are told as 0.
 
@@ -84,12 +86,12 @@ def path_truth(
         scene: the world.
         waveform: carrier, rate, and after how many samples it repeats.
         node_names: transmitting nodes.
-        users: the node that serves each; their delays count from its frame.
-        noise_var: of every node and user, nobody transmitting.
+        references: of every receiver the node from whose frame delays count; itself where it transmits.
+        noise_var: of every receiver, nobody transmitting.
+        with_phases: False where gains fade, and only their mean powers stand.
     """
-    references = {name: name for name in node_names} | dict(users)
     paths = [
-        path
+        path if with_phases else path.model_copy(update={"phase_rad": None})
         for receiver, reference in references.items()
         for path in path_measurements(scene, heard_paths(scene, waveform, node_names, receiver, reference))
     ]

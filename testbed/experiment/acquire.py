@@ -14,7 +14,7 @@ from testbed.device import Settings
 from testbed.errors import RadioError
 from testbed.experiment.config import Experiment
 from testbed.experiment.reception import record
-from testbed.experiment.tables import NodeTable, UserTable
+from testbed.experiment.tables import RadioTable
 from testbed.measurement import Estimate
 from testbed.radio.base import Radio
 from testbed.radio.gains import plan_receive_gain, realise
@@ -67,7 +67,7 @@ def open_radios(experiment: Experiment, emulator_endpoint: str | None) -> Iterat
             )
 
 
-def _opened(row: NodeTable | UserTable, experiment: Experiment, emulator_endpoint: str | None) -> Radio:
+def _opened(row: RadioTable, experiment: Experiment, emulator_endpoint: str | None) -> Radio:
     timeout_s = experiment.acquisition.timeout_s
     if row.radio.startswith(SCHEME):
         return PlutoRadio(
@@ -188,7 +188,7 @@ def acquire(
     with CaptureWriter(path, capture) as writer:
         for radio in radios:
             frames = None
-            if transmission.frame is not None and radio.name not in experiment.own_clocks:
+            if transmission.frame is not None and radio.name not in experiment.unsteady:
                 frames = transmission.frame.samples
             record(writer, radio, num_samples, experiment.acquisition, frames, experiment.node_names)
     return load(path)

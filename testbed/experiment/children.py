@@ -17,10 +17,16 @@ LAST_WORDS_TIMEOUT_S = 0.5  # a connection is seen to close a little before its 
 
 
 @contextlib.contextmanager
-def emulator(scene: str, seed: int | None, log: Path, self_isolation_db: float | None = None) -> Iterator[str]:
+def emulator(
+    scene: str,
+    seed: int | None,
+    log: Path,
+    self_isolation_db: float | None = None,
+    direct_fading: str | None = None,
+) -> Iterator[str]:
     """Run the channel emulator for the duration of the block; yields its endpoint.
 
-    Seed and isolation of every node are the scene's own where they are None.
+    Seed, isolation of every node and fading of direct paths are the scene's own where they are None.
 
     The child ends when its standard input closes, so it cannot outlive this process, and it stands in a session of its
     own, so that Ctrl-C reaches it only after the transmitters were muted.
@@ -33,7 +39,7 @@ def emulator(scene: str, seed: int | None, log: Path, self_isolation_db: float |
     command = [sys.executable, "-m", "sim", "emulate", scene, "--endpoint", "tcp://127.0.0.1:0", "--until-stdin-closes"]
     if seed is not None:
         command += ["--seed", str(seed)]
-    command += _isolation(self_isolation_db)
+    command += _isolation(self_isolation_db) + ([] if direct_fading is None else ["--direct-fading", direct_fading])
     with log.open("wb") as stderr:
         child = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=stderr, start_new_session=True

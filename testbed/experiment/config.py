@@ -22,6 +22,7 @@ from testbed.experiment.tables import (
     EmulatorTable,
     HardwareTable,
     NodeTable,
+    RadioTable,
     ReflectorTable,
     Row,
     UserTable,
@@ -30,12 +31,13 @@ from testbed.experiment.tables import (
 from testbed.radio.libiio import check_uri
 from testbed.radio.safety import SafetyTable
 from testbed.sensing.model import Cell, Reflector, Survey, SurveyNode, SurveyUser
-from testbed.waveform.frame import FrameDesign
+from testbed.waveform.frame import BufferDesign, FrameDesign
 from testbed.waveform.observations import Observations, ResourceElements
 
 KINDS = {  # of experiments, and the models of their files
     "comp": "testbed.experiment.comp.config:CompExperiment",
     "localization": "testbed.experiment.localization.config:LocalizationExperiment",
+    "uplink": "testbed.experiment.uplink.config:UplinkExperiment",
 }
 
 
@@ -45,7 +47,7 @@ class Experiment(StrictModel):
     kind: str = "comp"  # which of KINDS
     title: str = Field(min_length=1, max_length=200)
     emulator: EmulatorTable | None = None
-    waveform: FrameDesign
+    waveform: BufferDesign  # each kind has a design of its own
     nodes: tuple[NodeTable, ...] = Field(min_length=1, max_length=64)
     users: tuple[UserTable, ...] = Field(default=(), max_length=64)
     cells: tuple[CellTable, ...] = Field(min_length=1, max_length=256)
@@ -61,16 +63,7 @@ class Experiment(StrictModel):
     @model_validator(mode="after")
     def _network_consistent(self) -> "Experiment":
         _ = self.survey  # names and dimensions
-        if len(self.waveform.preamble_roots) != len(self.nodes):
-            raise ValueError(
-                f"waveform.preamble_roots: found {len(self.waveform.preamble_roots)} roots for {len(self.nodes)} "
-                f"nodes; give one per node, in node order"
-            )
         self._check_radios()
-        if self.users and self.waveform.num_pilot_symbols == 0:
-            raise ValueError(
-                "waveform.num_pilot_symbols: found 0; users take their channel from pilots, give at least 1"
-            )
         if not self.shared_reference and len(self.nodes) > 1:
             raise ValueError(
                 "shared_reference: false is not supported for several nodes, whose echoes add up in phase; they must "
@@ -79,7 +72,7 @@ class Experiment(StrictModel):
         return self
 
     def _check_radios(self) -> None:
-        for table, rows in (("nodes", self.nodes), ("users", self.users)):
+        for table, rows in (("nodes", self.nodes), (self.receiving_table, self.listeners)):
             for i, row in enumerate(rows):
                 if row.radio.startswith("pluto:"):
                     try:
@@ -123,9 +116,19 @@ class Experiment(StrictModel):
         return tuple(node.name for node in self.nodes)
 
     @property
-    def receivers(self) -> tuple[NodeTable | UserTable, ...]:
+    def receivers(self) -> tuple[RadioTable, ...]:
         """Every radio: nodes, then users."""
         return (*self.nodes, *self.users)
+
+    @property
+    def listeners(self) -> tuple[RadioTable, ...]:
+        """Radios that only receive."""
+        return self.receivers[len(self.nodes) :]
+
+    @property
+    def receiving_table(self) -> str:
+        """Name of the table whose radios only receive."""
+        return "users"
 
     @property
     def own_clocks(self) -> tuple[str, ...]:
@@ -133,9 +136,14 @@ class Experiment(StrictModel):
         return () if self.shared_reference is True else tuple(user.name for user in self.users)
 
     @property
+    def unsteady(self) -> tuple[str, ...]:
+        """Receivers at which frames do not repeat, so that losses of samples cannot be seen by them."""
+        return self.own_clocks
+
+    @property
     def observations(self) -> Observations:
-        """What of a frame a detector looks at: all data symbols, unless the kind of experiment says otherwise."""
-        return ResourceElements(symbols=self.waveform.data_symbol_idx)
+        """What of a frame a detector looks at."""
+        raise NotImplementedError
 
     @property
     def highest_equal_power_dbm(self) -> float:
@@ -194,6 +202,30 @@ class Experiment(StrictModel):
     def sha256(self) -> str:
         """Hash of the resolved experiment in canonical JSON."""
         return document_sha256(self.resolved())
+
+
+class FrameExperiment(Experiment):
+    """What experiments with frames of preamble, pilots and data have."""
+
+    waveform: FrameDesign
+
+    @model_validator(mode="after")
+    def _waveform_consistent(self) -> "FrameExperiment":
+        if len(self.waveform.preamble_roots) != len(self.nodes):
+            raise ValueError(
+                f"waveform.preamble_roots: found {len(self.waveform.preamble_roots)} roots for {len(self.nodes)} "
+                f"nodes; give one per node, in node order"
+            )
+        if self.users and self.waveform.num_pilot_symbols == 0:
+            raise ValueError(
+                "waveform.num_pilot_symbols: found 0; users take their channel from pilots, give at least 1"
+            )
+        return self
+
+    @property
+    def observations(self) -> Observations:
+        """All data symbols, unless the kind of experiment says otherwise."""
+        return ResourceElements(symbols=self.waveform.data_symbol_idx)
 
 
 def document_sha256(resolved: dict[str, Any]) -> str:

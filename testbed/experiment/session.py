@@ -57,7 +57,8 @@ def open_session(
         endpoint = None
         if experiment.emulator is not None:
             table = experiment.emulator
-            endpoint = stack.enter_context(children.emulator(table.scene, table.seed, log, table.self_isolation_db))
+            changes = table.self_isolation_db, table.direct_fading
+            endpoint = stack.enter_context(children.emulator(table.scene, table.seed, log, *changes))
         radios = stack.enter_context(open_radios(experiment, endpoint))
         for limits in dict.fromkeys(radio.limits for radio in radios[: len(experiment.nodes)]):
             if faults := procedure(experiment).budget(experiment, limits).faults:
@@ -72,9 +73,8 @@ def open_session(
 
 def capture_noise(session: Session, experiment: Experiment, path: Path) -> tuple[dict[str, Estimate], tuple[str, ...]]:
     """Capture with no transmitter on; the noise variance of every node, and warnings: noise too small, samples lost."""
-    capture = acquire(
-        path, session.radios, experiment, session.quiet, "muted", experiment.muted_samples, {}, session.info
-    )
+    listening = [radio for radio in session.radios if radio.limits.num_rx > 0]
+    capture = acquire(path, listening, experiment, session.quiet, "muted", experiment.muted_samples, {}, session.info)
     noise_var = {node.name: noise_estimate(node.raw, node.lsb) for node in capture.nodes}
     notes = [note for node in capture.nodes for note in node.notes()]
     return noise_var, (*notes, *_coarse_noise(capture, noise_var))

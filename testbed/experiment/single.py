@@ -23,11 +23,12 @@ def capture_once(
     with tempfile.TemporaryDirectory(prefix="isac-") as folder:
         workspace = Path(folder)
         with open_session(experiment, workspace / "emulator.log", ask) as session:
+            listening = [radio for radio in session.radios if radio.limits.num_rx > 0]
             if condition == "muted":
-                return acquire(path, session.radios, experiment, session.quiet, condition, length, {}, session.info)
+                return acquire(path, listening, experiment, session.quiet, condition, length, {}, session.info)
             noise_var, _ = capture_noise(session, experiment, workspace / "muted.h5")
             wanted = experiment.waveform.frame(allocation.pilot_power, allocation.data_power)
             transmission = transmit(session.radios, wanted, experiment, session.rx_gain_db)
             session.conditions.set(condition)
             about = {**info, **session.info}
-            return acquire(path, session.radios, experiment, transmission, condition, length, noise_var, about)
+            return acquire(path, listening, experiment, transmission, condition, length, noise_var, about)

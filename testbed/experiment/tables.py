@@ -30,6 +30,7 @@ class EmulatorTable(StrictModel):
     seed: int | None = Field(default=None, ge=0, lt=1 << 64)  # of the noise, instead of the scene's own
     # of every node, instead of the scene's; the link budget counts with it as well
     self_isolation_db: float | None = Field(default=None, ge=0, le=200)
+    direct_fading: Literal["run", "block"] | None = None  # whether direct paths keep their gains
 
 
 class RadioTable(Place):

@@ -27,9 +27,10 @@ class Frame:
     """What all transmitting nodes repeat.
 
     Powers are linear, in milliwatt at the antenna port where a radio is calibrated, else relative to its reference.
+    What they are powers of, its design says: a `FrameDesign` the mean of samples, an `UplinkDesign` an element.
     """
 
-    samples: NDArray[np.complex128]  # shape (num_nodes, frame_len), scaled to the powers; see FrameDesign.buffer_len
+    samples: NDArray[np.complex128]  # shape (num_nodes, frame_len), scaled to the powers; see BufferDesign.buffer_len
     pilot_power: NDArray[np.float64]  # preamble and pilots, shape (num_nodes,)
     data_power: NDArray[np.float64]  # shape (num_nodes,)
 
@@ -51,10 +52,54 @@ class Frame:
         return np.divide(rail**2, self.power, out=np.ones_like(rail), where=self.power > 0)
 
 
-class FrameDesign(StrictModel):
-    """How frames are built; the `[waveform]` table of an experiment file."""
+class BufferDesign(StrictModel):
+    """What the designs of all buffers have; the `[waveform]` table of an experiment file is one of them."""
 
     numerology: Numerology
+    data_seed: int = Field(default=1, ge=0)
+    num_data_frames: int = Field(default=1, ge=1, le=65536)  # frames of different data before the buffer repeats
+
+    @property
+    def num_nodes(self) -> int:
+        """Transmitting nodes."""
+        raise NotImplementedError
+
+    @property
+    def frame_len(self) -> int:
+        """Samples of a frame."""
+        raise NotImplementedError
+
+    @property
+    def buffer_len(self) -> int:
+        """Samples before anything repeats: `num_data_frames` frames. It is the `frame_len` of the `Frame`."""
+        return self.num_data_frames * self.frame_len
+
+    def frame(self, pilot_power: NDArray[np.float64], data_power: NDArray[np.float64] | None = None) -> Frame:
+        """What all nodes repeat at these powers, shape (num_nodes,); data at those of pilots if None.
+
+        Raises:
+            ValueError: wrong shape, negative or not finite.
+        """
+        raise NotImplementedError
+
+    def _powers(
+        self, pilot_power: NDArray[np.float64], data_power: NDArray[np.float64] | None
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Both power vectors, checked."""
+        pilot = np.asarray(pilot_power, dtype=np.float64)
+        data = pilot if data_power is None else np.asarray(data_power, dtype=np.float64)
+        for name, power in (("pilot_power", pilot), ("data_power", data)):
+            if power.shape != (self.num_nodes,) or not np.all(np.isfinite(power)) or np.any(power < 0):
+                raise ValueError(f"{name}: {power}; must be {self.num_nodes} finite numbers >= 0, one per node")
+        return pilot, data
+
+    def _rng(self, *key: int) -> np.random.Generator:
+        return np.random.default_rng(np.random.SeedSequence(self.data_seed, spawn_key=key))
+
+
+class FrameDesign(BufferDesign):
+    """Frames of a preamble, pilots and data."""
+
     preamble_roots: tuple[int, ...]  # Zadoff-Chu root of every transmitting node, all different
     preamble_len: int = Field(ge=3, le=65537)  # sequence length; its first num_subcarriers elements are sent
     num_preamble_symbols: int = Field(default=1, ge=1, le=64)
@@ -62,8 +107,6 @@ class FrameDesign(StrictModel):
     num_pilot_symbols: int = Field(default=1, ge=0, le=64)
     modulation: Modulation = "qpsk"
     num_data_symbols: int = Field(ge=1, le=4096)
-    data_seed: int = Field(default=1, ge=0)
-    num_data_frames: int = Field(default=1, ge=1, le=65536)  # frames of different data before the buffer repeats
 
     @model_validator(mode="after")
     def _fits(self) -> "FrameDesign":
@@ -105,11 +148,6 @@ class FrameDesign(StrictModel):
         return self.num_symbols * self.numerology.symbol_len
 
     @property
-    def buffer_len(self) -> int:
-        """Samples before anything repeats: `num_data_frames` frames. It is the `frame_len` of the `Frame`."""
-        return self.num_data_frames * self.frame_len
-
-    @property
     def data_symbol_idx(self) -> tuple[int, ...]:
         """Indices of the data symbols within the frame."""
         return tuple(range(self.num_preamble_symbols + self.num_pilot_symbols, self.num_symbols))
@@ -142,11 +180,7 @@ class FrameDesign(StrictModel):
         Raises:
             ValueError: wrong shape, negative or not finite.
         """
-        pilot = np.asarray(pilot_power, dtype=np.float64)
-        data = pilot if data_power is None else np.asarray(data_power, dtype=np.float64)
-        for name, power in (("pilot_power", pilot), ("data_power", data)):
-            if power.shape != (self.num_nodes,) or not np.all(np.isfinite(power)) or np.any(power < 0):
-                raise ValueError(f"{name}: {power}; must be {self.num_nodes} finite numbers >= 0, one per node")
+        pilot, data = self._powers(pilot_power, data_power)
         samples = self._unit_samples.copy()
         data_start = self.data_symbol_idx[0] * self.numerology.symbol_len
         frames = samples.reshape(self.num_nodes, self.num_data_frames, self.frame_len)  # a view
@@ -184,6 +218,3 @@ class FrameDesign(StrictModel):
         symbols, _ = data_symbols("qpsk", shape, self._rng(_PILOT_STREAM, node_idx))
         owned = comb(node_idx, self.num_nodes, self.numerology.subcarriers)
         return np.where(owned, symbols * np.sqrt(shape[1] / max(int(owned.sum()), 1)), 0.0)
-
-    def _rng(self, *key: int) -> np.random.Generator:
-        return np.random.default_rng(np.random.SeedSequence(self.data_seed, spawn_key=key))

@@ -29,7 +29,7 @@ def modulate(grid: NDArray[np.complex128], numerology: Numerology) -> NDArray[np
 
 
 def resource_elements(
-    samples: NDArray[np.complexfloating], numerology: Numerology, symbols: Sequence[int]
+    samples: NDArray[np.complexfloating], numerology: Numerology, symbols: Sequence[int], advance: int = 0
 ) -> NDArray[np.complex128]:
     """Samples of whole frames to the resource elements of the listed symbols.
 
@@ -37,14 +37,21 @@ def resource_elements(
         samples: shape (..., frame_len), starting at the first sample of a frame.
         numerology: sizes.
         symbols: indices of the OFDM symbols wanted.
+        advance: samples that every window begins before the end of its cyclic prefix, 0 .. cp_len.
 
     Returns:
         Shape (..., len(symbols), num_subcarriers). White noise keeps its variance per element.
+
+    Raises:
+        ValueError: a symbol or an advance that the frame does not have.
     """
     *lead, frame_len = samples.shape
     num_symbols = frame_len // numerology.symbol_len
     if any(not 0 <= s < num_symbols for s in symbols):
         raise ValueError(f"symbols {list(symbols)}: must lie in 0..{num_symbols - 1} of the frame")
+    if not 0 <= advance <= numerology.cp_len:
+        raise ValueError(f"advance {advance}: must lie in 0..{numerology.cp_len}, the cyclic prefix")
     split = samples[..., : num_symbols * numerology.symbol_len].reshape(*lead, num_symbols, numerology.symbol_len)
-    body = split[..., list(symbols), numerology.cp_len :].astype(np.complex128, copy=False)
+    window = slice(numerology.cp_len - advance, numerology.symbol_len - advance)
+    body = split[..., list(symbols), window].astype(np.complex128, copy=False)
     return np.fft.fft(body, norm="ortho")[..., numerology.bins]

@@ -239,7 +239,8 @@ def test_frames_too_weak_to_verify_leave_the_continuity_unknown_and_say_so(
 ) -> None:
     node = on_air(tmp_path, experiment, power_dbm=-75.0, continuity="unknown")
     assert set(node.chunks["continuity"]) == {b"unknown"}
-    assert node.notes() == ("bs1: the radio cannot tell of losses, nor can frames so weak or so few; samples may be missing",)
+    warning = "bs1: the radio cannot tell of losses, nor can frames so weak or so few; samples may be missing"
+    assert node.notes() == (warning,)
     assert on_air(tmp_path, experiment, power_dbm=-75.0).notes() == ()  # where the radio can
 
 

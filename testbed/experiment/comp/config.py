@@ -6,7 +6,7 @@ from pydantic import Field, model_validator
 
 from testbed.config import StrictModel
 from testbed.errors import ConfigError
-from testbed.experiment.config import Experiment, load_experiment
+from testbed.experiment.config import Experiment, FrameExperiment, load_experiment
 from testbed.units import db
 from testbed.waveform.observations import Observations
 
@@ -59,7 +59,7 @@ class LoopTable(StrictModel):
     until_settled: bool = True  # end earlier when no power would move by more than one gain step
 
 
-class CompExperiment(Experiment):
+class CompExperiment(FrameExperiment):
     """An experiment file of kind `comp`."""
 
     kind: Literal["comp"] = "comp"

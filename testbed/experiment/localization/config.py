@@ -5,7 +5,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from testbed.config import StrictModel
-from testbed.experiment.config import Experiment
+from testbed.experiment.config import FrameExperiment
 from testbed.sensing.model import Cell
 from testbed.waveform.frame import FrameDesign
 
@@ -29,7 +29,7 @@ class LocalizationTable(StrictModel):
     target_height_m: float = Field(default=0.0, ge=-1e4, le=1e4)  # over the plane of the survey
 
 
-class LocalizationExperiment(Experiment):
+class LocalizationExperiment(FrameExperiment):
     """An experiment file of kind `localization`."""
 
     kind: Literal["localization"] = "localization"

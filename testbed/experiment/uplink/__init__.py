@@ -1,0 +1,1 @@
+"""Uplink ISAC: users decoded, a target detected in their echoes by one array, powers by measurement."""
