@@ -216,15 +216,16 @@ def figure(
     name: Annotated[
         str,
         typer.Argument(
-            help="The paper: comp (figures 2a, 2b and 2c of the CoMP letter) or localization (figures 3, 4 and 5)."
+            help="The paper: comp (figures 2a, 2b and 2c of the CoMP letter), localization (figures 3, 4 and 5) or "
+            "uplink (figures 3 to 9)."
         ),
     ],
     draws: Annotated[
-        int | None, typer.Option(help=f"Draws of the ensemble, 2 to {MAX_DRAWS}; comp 10000, localization 500.")
+        int | None, typer.Option(help=f"Draws of the ensemble, 2 to {MAX_DRAWS}; comp 10000, localization 500, uplink 10.")
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of channels, symbols and noise.")] = 0,
     trials: Annotated[
-        int | None, typer.Option(help=f"comp: detection trials per point, 2 to {MAX_TRIALS}; 10000.")
+        int | None, typer.Option(help=f"comp, uplink: detection trials per point, 2 to {MAX_TRIALS}; 10000, 20000.")
     ] = None,
     reading: Annotated[
         str | None, typer.Option(help="comp: S1 (one selected draw), M or Z (two ways to average draws), or all.")
@@ -251,8 +252,12 @@ def figure(
         from sim.figures import localization as paper  # type: ignore[no-redef]
 
         compute = _localization_figures(draws or 500, seed, {"trials": trials, "reading": reading, "method": method})
+    elif name == "uplink":
+        from sim.figures import uplink as paper  # type: ignore[no-redef]
+
+        compute = _uplink_figures(draws or 10, trials, seed, {"reading": reading, "method": method})
     else:
-        raise ConfigError(f"figure '{name}': must be comp or localization")
+        raise ConfigError(f"figure '{name}': must be comp, localization or uplink")
     folder = Path("figures") / name if out is None else out
     try:
         folder.mkdir(parents=True, exist_ok=True)  # before the work, not after it
@@ -302,6 +307,18 @@ def _localization_figures(draws: int, seed: int, others: dict[str, Any]) -> Call
         if value is not None:
             raise ConfigError(f"--{option} {value}: localization has no {option}; leave it out")
     return lambda begin: compute(draws, seed, begin)
+
+
+def _uplink_figures(draws: int, trials: int | None, seed: int, others: dict[str, Any]) -> Callable[[Any], Any]:
+    """What computes the figures of the uplink paper, given who is told of its progress."""
+    from sim.figures.uplink import compute
+
+    trials = 20_000 if trials is None else trials
+    _check_range("trials", trials, 2, MAX_TRIALS)
+    for option, value in others.items():
+        if value is not None:
+            raise ConfigError(f"--{option} {value}: uplink has no {option}; leave it out")
+    return lambda begin: compute(draws, 100, trials, seed, begin)
 
 
 def _check_range(option: str, value: int, low: int, high: int) -> None:

@@ -23,7 +23,8 @@ from testbed.theory.arguments import Values, probability, shaped
 
 _STEP = 8.0  # steps of the rule per half-width of the analytic strip: error exp(-2 pi 8), times a pole of high order
 _FAR = 37.0  # -ln of what is left out at the ends
-_BATCH = 1 << 20  # complex numbers at a time
+_BATCH = 1 << 16  # complex numbers at a time, what a cache holds
+_MOST_FACTORS = 100  # a product of more may overflow
 
 
 def hypoexponential_tail(x: Values, weights: Any) -> Values:
@@ -120,14 +121,18 @@ def _trapezoid(
     step: NDArray[np.float64],
     num: int,
 ) -> NDArray[np.float64]:
-    """The integral, by symmetry twice its half; every factor in logarithms, whose sum is real and largest at v = 0."""
+    """The integral, by symmetry twice its half: with v goes the conjugate of the integrand, and ds with it."""
     v = step[:, None] * np.arange(num + 1)
-    s = b * np.cosh(v - 1j * theta[:, None])
-    ds = b * np.sinh(v - 1j * theta[:, None])
-    log_value = -np.log(s) - x[:, None] * s
-    for weight in w:
-        log_value -= np.log(1 - weight * s)
-    value = np.exp(log_value) * ds
+    turn, growth = np.exp(1j * theta[:, None]), np.exp(v)
+    s = b * (growth / turn + turn / growth) / 2
+    ds = b * (growth / turn - turn / growth) / 2
+    if len(w) <= _MOST_FACTORS:
+        product = s.copy()
+        for weight in w:
+            product *= 1 - weight * s
+        value = np.exp(-x[:, None] * s) / product * ds
+    else:
+        value = np.exp(-x[:, None] * s - np.log(s) - sum(np.log(1 - weight * s) for weight in w)) * ds
     value[:, 0] /= 2
     # s falls through the axis from above: against the direction of the inversion formula
     return -np.sum(value.imag, axis=1) * step / np.pi

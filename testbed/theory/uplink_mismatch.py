@@ -20,7 +20,7 @@ smooth integral over r and one over the K - 1 dimensional simplex of the shares 
 
 Source: own derivation on He et al., uplink ISAC (arXiv 2603.17744), eqs. (9)-(14). Differs: both hypotheses as the
 world draws them. Valid for: Gaussian channels drawn anew in every block, direct ones too; orthogonal data symbols;
-1e-6 up to K = 5, 1e-3 beyond, where the simplex is sampled.
+1e-5 up to K = 5, 1e-3 beyond, where the simplex is sampled.
 """
 
 from dataclasses import dataclass
@@ -34,7 +34,7 @@ from testbed.theory.uplink_sensing import sensing, sensing_with
 
 _RULE = 12  # nodes per dimension of the simplex and per panel of r
 _MOST = 30_000  # points of the simplex
-_SAMPLED = 1 << 13  # points of a Sobol sequence instead, where a product rule would take more
+_SAMPLED = 1 << 11  # points of a Sobol sequence instead, where a product rule would take more
 
 
 @dataclass(frozen=True, eq=False)

@@ -94,7 +94,7 @@ def test_more_users_than_antennas_leave_interference_to_zf():
 
 @pytest.mark.parametrize(("M", "K"), [(16, 4), (6, 6), (3, 5)])
 def test_sca_never_falls_and_reaches_the_closed_form(M, K):
-    for seed in range(20):
+    for seed in range(3):
         U, Z, p = drawn(100 + seed, M, K)
         W, history = sca_combiners(U, Z, p)
         best = sum_rate(U, Z, p, combiners(U, Z, p))
@@ -104,6 +104,18 @@ def test_sca_never_falls_and_reaches_the_closed_form(M, K):
         assert history[0] == pytest.approx(sum_rate(U, Z, p, combiners(U, Z, p, "mrc")), rel=1e-12)
         assert len(history) < 1000  # few for users of like strength, these differ by up to 20 dB
         assert np.array_equal(W, combiners(U, Z, p, "sca"))
+
+
+def test_sca_in_the_specifications_scene_with_the_papers_stop():
+    here = problem(Setting(), drop(Setting(), 1, 0))
+    a = solve(here)
+    blocks = draw_blocks(here, a.pilot_power, a.data_power, 20, 1)
+    for U in blocks.direct_estimate + blocks.echo_estimate:
+        _, history = sca_combiners(U, blocks.noise_cov, a.data_power, tolerance=1e-6)
+        best = sum_rate(U, blocks.noise_cov, a.data_power, combiners(U, blocks.noise_cov, a.data_power))
+
+        assert len(history) < 20 and np.min(np.diff(history)) >= -1e-9
+        assert best - 1e-5 <= history[-1] <= best + 1e-9
 
 
 def test_a_step_of_sca_is_the_best_of_its_surrogate():

@@ -13,6 +13,7 @@ from testbed.allocation.base import Allocation, load_allocation, save_allocation
 from testbed.allocation.uplink import UplinkProblem, rates, sensing_sinr, solve
 from testbed.allocation.uplink_problem import meets, reached
 from testbed.theory.uplink_rates import bound
+from testbed.units import db, undb
 from tests.uplinks import NEAR_FAR_M, drawn_covariances, drawn_problem, scene
 
 # Default disc over power and pilot length, strong near-far, many users, sensing that binds, no requirements
@@ -28,7 +29,7 @@ SCENARIOS = {
     "rates asked for": lambda n: scene(number=n, problem_changes={"min_rate_bps_hz": 1.4}, power_dbm=12),
     "no structure": lambda n: drawn_problem(n),
 }
-DROPS = 3
+DROPS = 2
 
 
 def sensing_bound(problem, factor):
@@ -69,7 +70,7 @@ def test_joint_is_never_below_the_paper(name):
 def test_most_scenarios_have_a_solution():
     found = [solved(name, number, "joint").status for name in SCENARIOS for number in range(DROPS)]
 
-    assert found.count("stationary") >= 24
+    assert found.count("stationary") >= 16
 
 
 @pytest.mark.parametrize("name", SCENARIOS)
@@ -330,6 +331,21 @@ def test_units_of_power_do_not_matter():
     one, other = solve(problem), solve(scaled)
     assert other.objective == pytest.approx(one.objective, rel=1e-8)
     assert other.data_power == pytest.approx(1e6 * one.data_power, rel=1e-3)
+
+
+def test_powers_of_the_presets_loop():
+    # the preset's scene at -2 dBm, at least 0.8 bit/s/Hz each and the sensing SINR of equal powers: bound 5.26 -> 5.51
+    a = np.exp(-1j * np.pi * np.arange(8) * np.sin(np.arctan2(7, 24)))
+    beta, eta = (undb(np.array(v)) for v in ([6.36, 5.72, 4.93, 4.66], [-19.64, -21.11, -20.96, -21.64]))
+    covariances = beta[:, None, None] * np.eye(8), eta[:, None, None] * np.outer(a, a.conj())
+    problem = sensing_bound(UplinkProblem(*covariances, 1.0833, 108, 4, 108 * undb(-2.0), 0.8, 0.0), 1.0)
+    equal, ao, joint = (solve(problem, method) for method in ("equal", "ao", "joint"))
+
+    assert equal.objective == pytest.approx(5.26, abs=0.01) and ao.objective == pytest.approx(equal.objective, abs=1e-6)
+    assert joint.objective == pytest.approx(5.51, abs=0.01)
+    assert db(joint.pilot_power) == pytest.approx([6.0, 5.0, 4.2, 4.1], abs=0.1)
+    assert db(joint.data_power) == pytest.approx([-3.05, -2.75, -2.6, -2.55], abs=0.06)
+    assert joint.slack[-1] / problem.min_sensing_sinr == pytest.approx(0.47, abs=0.02)
 
 
 # Values
