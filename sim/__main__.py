@@ -221,7 +221,7 @@ def figure(
         ),
     ],
     draws: Annotated[
-        int | None, typer.Option(help=f"Draws of the ensemble, 2 to {MAX_DRAWS}; comp 10000, localization 500, uplink 10.")
+        int | None, typer.Option(help=f"Draws, 2 to {MAX_DRAWS}; comp 10000, localization 500, uplink 10.")
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of channels, symbols and noise.")] = 0,
     trials: Annotated[
