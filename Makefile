@@ -87,7 +87,7 @@ demo: $(STAMP_RUN) ## Run the CoMP experiment on the emulator: power axis and lo
 
 test: $(STAMP_DEV) ## Lint, check types and import contracts, run the default tests
 	$(lint_steps)
-	@$(call step,pytest,$(BIN)/python -m pytest $(PYTEST_ARGS))
+	@$(call step,pytest,$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile $(PYTEST_ARGS))
 
 deps: ## Install the system packages some tests use (Debian, Ubuntu; needs root or sudo)
 	@set -e; \

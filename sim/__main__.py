@@ -216,12 +216,13 @@ def figure(
     name: Annotated[
         str,
         typer.Argument(
-            help="The paper: comp (figures 2a, 2b and 2c of the CoMP letter), localization (figures 3, 4 and 5) or "
-            "uplink (figures 3 to 9)."
+            help="The paper: comp (figures 2a, 2b and 2c of the CoMP letter), localization (figures 3, 4 and 5), "
+            "uplink (figures 3 to 9) or cooperative (figures 2 to 5)."
         ),
     ],
     draws: Annotated[
-        int | None, typer.Option(help=f"Draws, 2 to {MAX_DRAWS}; comp 10000, localization 500, uplink 10.")
+        int | None,
+        typer.Option(help=f"Draws, 2 to {MAX_DRAWS}; comp 10000, localization 500, uplink 10, cooperative 100000."),
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of channels, symbols and noise.")] = 0,
     trials: Annotated[
@@ -256,8 +257,13 @@ def figure(
         from sim.figures import uplink as paper  # type: ignore[no-redef]
 
         compute = _uplink_figures(draws or 10, trials, seed, {"reading": reading, "method": method})
+    elif name == "cooperative":
+        from sim.figures import cooperative as paper  # type: ignore[no-redef]
+
+        others = {"trials": trials, "reading": reading, "method": method}
+        compute = _cooperative_figures(draws or 100_000, seed, others)
     else:
-        raise ConfigError(f"figure '{name}': must be comp, localization or uplink")
+        raise ConfigError(f"figure '{name}': must be comp, localization, uplink or cooperative")
     folder = Path("figures") / name if out is None else out
     try:
         folder.mkdir(parents=True, exist_ok=True)  # before the work, not after it
@@ -306,6 +312,16 @@ def _localization_figures(draws: int, seed: int, others: dict[str, Any]) -> Call
     for option, value in others.items():
         if value is not None:
             raise ConfigError(f"--{option} {value}: localization has no {option}; leave it out")
+    return lambda begin: compute(draws, seed, begin)
+
+
+def _cooperative_figures(draws: int, seed: int, others: dict[str, Any]) -> Callable[[Any], Any]:
+    """What computes the figures of the cooperative paper, given who is told of its progress."""
+    from sim.figures.cooperative import compute
+
+    for option, value in others.items():
+        if value is not None:
+            raise ConfigError(f"--{option} {value}: cooperative has no {option}; leave it out")
     return lambda begin: compute(draws, seed, begin)
 
 

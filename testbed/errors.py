@@ -11,6 +11,8 @@
     +-- CaptureError           a capture file that is missing, cut short or not ours
     |   +-- EndOfCapture       a replay ran out of samples
     +-- SyncError              the transmitted frame was not found in the samples
+    +-- WorkerLost             work given to another process did not come back
+    |   +-- ClusterLost        and there is nobody left to give it to
 
 Wrong arguments to mathematics are `ValueError`; Ctrl-C passes through as `KeyboardInterrupt`.
 """
@@ -62,3 +64,11 @@ class EndOfCapture(CaptureError):
 
 class SyncError(IsacError):
     """The transmitted frame was not found; usual cause: receive gain too low or a disconnected antenna."""
+
+
+class WorkerLost(IsacError):
+    """Work given to another process did not come back; usual cause: out of memory."""
+
+
+class ClusterLost(WorkerLost):
+    """There is nobody left to give work to; usual cause: a cluster that was shut down."""

@@ -1,20 +1,24 @@
 """Sweeps: one function over a grid of points, in this process or by any Executor, every point on its own.
 
-The function is given a point and returns plain data, so the same one runs in a local pool or on a cluster whose client
-hands out an Executor. A point that fails is a row that says so; the others go on.
+The function is given a point and returns plain data, so the same one runs here, in processes of this machine
+(`testbed.processes`) or on a cluster (`testbed.dask_cluster`). A point's numbers follow from its index alone. A point
+that fails is a row that says so; the others go on.
 """
 
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future, as_completed
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
-from testbed.errors import IsacError
+from testbed.errors import ClusterLost, IsacError
 
 MAX_POINTS = 100_000
+
+Key = TypeVar("Key")
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -66,15 +70,23 @@ def run_points(
         function: of a module, for another process has to find it; raises IsacError where a point cannot be run.
         points: in any order.
         executor: None runs them here, one after the other.
+
+    Raises:
+        ClusterLost: nobody is left to run points.
     """
     if executor is None:
         for point in points:
             yield _row(point, function)
         return
-    futures: dict[Future[SweepRow], SweepPoint] = {executor.submit(_row, point, function): point for point in points}
+    for point, future in completed({executor.submit(_row, point, function): point for point in points}):
+        yield _result(future, point)
+
+
+def completed(futures: "Mapping[Future[Result], Key]") -> "Iterator[tuple[Key, Future[Result]]]":
+    """What each future stands for, and it, as they are done; those that are left when one stops are cancelled."""
     try:
         for future in as_completed(futures):
-            yield _result(future, futures[future])
+            yield futures[future], future
     finally:
         for future in futures:
             future.cancel()
@@ -84,11 +96,19 @@ def _row(point: SweepPoint, function: Callable[[SweepPoint], dict[str, Any]]) ->
     try:
         return SweepRow(point, function(point))
     except IsacError as exc:
-        return SweepRow(point, None, " ".join(str(exc).split()))
+        return SweepRow(point, None, _line(exc))
 
 
 def _result(future: "Future[SweepRow]", point: SweepPoint) -> SweepRow:
     try:
         return future.result()
-    except Exception as exc:  # a worker that died, or a fault of ours: the other points go on
-        return SweepRow(point, None, f"{type(exc).__name__}: {' '.join(str(exc).split())}")
+    except ClusterLost:
+        raise
+    except IsacError as exc:  # a worker that died again and again
+        return SweepRow(point, None, _line(exc))
+    except Exception as exc:  # a fault of ours: the other points go on
+        return SweepRow(point, None, f"{type(exc).__name__}: {_line(exc)}")
+
+
+def _line(exc: Exception) -> str:
+    return " ".join(str(exc).split())

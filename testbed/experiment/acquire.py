@@ -2,7 +2,7 @@
 
 import contextlib
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -146,6 +146,7 @@ def acquire(
     num_samples: int,
     noise_var: dict[str, Estimate],
     info: dict[str, Any],
+    setup: Mapping[str, Any] | None = None,
 ) -> Capture:
     """Capture `num_samples` from each of `radios` into a file and read it back: what is judged is what is stored.
 
@@ -158,6 +159,7 @@ def acquire(
         num_samples: per node.
         noise_var: per node, from the run's muted capture; empty before it.
         info: further plain data for the file.
+        setup: what detection and measurement need beside the experiment: who sends what, where it changes.
 
     Raises:
         SampleLoss: a node lost samples, or a transmitter fell silent, in every attempt that the experiment allows; the
@@ -180,7 +182,7 @@ def acquire(
         tx_names=experiment.node_names,
         frame=transmission.frame,
         nodes=nodes,
-        setup=setup_document(experiment),
+        setup=setup_document(experiment) | dict(setup or {}),
         experiment=experiment.resolved(),
         simulated=any(radio.limits.simulated for radio in radios),
         info=info,

@@ -13,7 +13,7 @@ from testbed.device import Limits
 from testbed.errors import SettingOutOfRange
 from testbed.experiment.config import Experiment
 from testbed.experiment.levels import receiver_levels
-from testbed.experiment.tables import RadioTable
+from testbed.experiment.tables import RadioTable, UserTable
 from testbed.places import distance_m
 from testbed.radio.gains import realise
 from testbed.sensing.model import Path, direct_paths, time_columns
@@ -114,11 +114,12 @@ def user_budget(
 
 
 def direct_path_gain(experiment: Experiment, path: Path, to: RadioTable) -> complex:
-    """Free-space amplitude of a direct path, with the carrier phase of its length."""
+    """Amplitude of a direct path, free space and what is assumed beyond it, with the carrier phase of its length."""
     numerology = experiment.waveform.numerology
     wavelength_m = SPEED_OF_LIGHT_MPS / numerology.carrier_hz
     length_m = path.delay_samples / numerology.sample_rate_hz * SPEED_OF_LIGHT_MPS
-    antennas = undb(experiment.nodes[path.tx].antenna_gain_dbi + to.antenna_gain_dbi)
+    loss_db = to.extra_loss_db if isinstance(to, UserTable) else 0.0
+    antennas = undb(experiment.nodes[path.tx].antenna_gain_dbi + to.antenna_gain_dbi - loss_db)
     power = direct_gain(length_m, wavelength_m, antennas)
     return complex(np.sqrt(power) * np.exp(-2j * np.pi * (length_m / wavelength_m % 1.0)))
 

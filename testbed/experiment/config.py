@@ -38,6 +38,7 @@ KINDS = {  # of experiments, and the models of their files
     "comp": "testbed.experiment.comp.config:CompExperiment",
     "localization": "testbed.experiment.localization.config:LocalizationExperiment",
     "uplink": "testbed.experiment.uplink.config:UplinkExperiment",
+    "cooperative": "testbed.experiment.cooperative.config:CooperativeExperiment",
 }
 
 

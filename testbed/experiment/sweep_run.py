@@ -2,11 +2,22 @@
 
 A sweep's folder holds sweep.toml (the experiment, the axes, the seed), points/NNNN (a run each), rows.csv, sweep.json
 and the figures. A sweep that was interrupted goes on with the points, and within them the rounds, that are missing.
+
+Workers write into that folder themselves: those on other hosts have to see it under the same path. Of two that are at
+the same point, after an interrupt or where a cluster took a slow worker for a lost one, the second waits for the first.
 """
 
+import contextlib
+import dataclasses
+import fcntl
 import functools
+import hashlib
+import logging
+import os
+import platform
+import shutil
 import tomllib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +32,8 @@ from testbed.experiment.record import RunDirectory
 from testbed.sweep import SweepPoint, SweepRow, grid, point_seed, run_points
 
 MARKER = "sweep.toml"
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -89,9 +102,14 @@ def point_experiment(sweep: Sweep, point: SweepPoint) -> Experiment:
 
 
 def run_sweep(sweep: Sweep, executor: Executor | None, notify: Callable[[SweepRow, int], None]) -> list[SweepRow]:
-    """Run what is missing; `notify` gets every row and the number of points. Rows come back in order."""
+    """Run what is missing; `notify` gets every row and the number of points. Rows come back in order.
+
+    Raises:
+        ClusterLost: nobody is left to run points; what is finished is kept.
+    """
     points, rows = sweep.points, []
-    for row in run_points(functools.partial(run_point, sweep), points, executor):
+    work = functools.partial(run_point, dataclasses.replace(sweep, folder=sweep.folder.absolute()))
+    for row in run_points(work, points, executor):
         rows.append(row)
         notify(row, len(points))
     return sorted(rows, key=lambda row: row.point.index)
@@ -99,15 +117,78 @@ def run_sweep(sweep: Sweep, executor: Executor | None, notify: Callable[[SweepRo
 
 def run_point(sweep: Sweep, point: SweepPoint) -> dict[str, Any]:
     """One run; one that is there and complete is not run again."""
-    directory = sweep.run_directory(point.index)
+    if not (sweep.folder / MARKER).is_file():
+        raise ConfigError(_unseen(sweep.folder))
     experiment = point_experiment(sweep, point)
-    if not directory.experiment.exists():
-        directory = RunDirectory.create(directory.path, experiment, overwrite=False)
-    elif load_experiment(str(directory.experiment)).sha256 != experiment.sha256:
-        raise ConfigError(f"{directory.path}: is not the run of this point; remove it")
-    results = procedure(experiment).run(directory.path, lambda progress: None, lambda question: False)
-    directory.finish()
-    return results.to_dict()
+    with _alone(sweep, point.index):
+        directory = sweep.run_directory(point.index)
+        if not directory.path.exists():
+            _begin(sweep, point.index, experiment)
+        elif (
+            not directory.experiment.exists() or load_experiment(str(directory.experiment)).sha256 != experiment.sha256
+        ):
+            raise ConfigError(f"{directory.path}: is not the run of this point; remove it")
+        results = procedure(experiment).run(directory.path, lambda progress: None, lambda question: False)
+        directory.finish()
+        return results.to_dict()
+
+
+def fault_of_worker(sweep: Sweep) -> "functools.partial[str]":
+    """A function for every worker of a cluster to call: says why it cannot take part, or nothing."""
+    folder = sweep.folder.absolute()
+    scene = sweep.experiment.get("emulator", {}).get("scene", "")
+    return functools.partial(_fault, folder, _digest(folder), Path(scene) if Path(scene).is_absolute() else None)
+
+
+def _fault(folder: Path, digest: str, scene: Path | None) -> str:
+    if not (folder / MARKER).is_file() or _digest(folder) != digest:
+        return _unseen(folder)
+    if scene is not None and not scene.is_file():
+        return f"cannot read the scene {scene} on {platform.node()}; move it to where all hosts see it"
+    if not os.access(folder, os.W_OK):
+        return f"cannot write into {folder} on {platform.node()}; run workers as the user whose folder it is"
+    return ""
+
+
+def _unseen(folder: Path) -> str:
+    return (
+        f"{platform.node()} does not see this sweep in {folder}; workers write there: choose a folder that all hosts "
+        "share under the same path"
+    )
+
+
+def _digest(folder: Path) -> str:
+    return hashlib.sha256((folder / MARKER).read_bytes()).hexdigest()
+
+
+def _begin(sweep: Sweep, index: int, experiment: Experiment) -> None:
+    """Make the run's directory, whole or not at all, for a worker may be killed at any moment."""
+    path = sweep.run_directory(index).path
+    unfinished = sweep.folder / "locks" / f"{index:04d}.new"
+    shutil.rmtree(unfinished, ignore_errors=True)
+    RunDirectory.create(unfinished, experiment, overwrite=False)
+    path.parent.mkdir(exist_ok=True)
+    unfinished.rename(path)
+
+
+@contextlib.contextmanager
+def _alone(sweep: Sweep, index: int) -> Iterator[None]:
+    """Hold a point, as no other process can at the same time; the system lets go of it when this process ends."""
+    path = sweep.folder / "locks" / f"{index:04d}"
+    path.parent.mkdir(exist_ok=True)
+    with path.open("a+", encoding="utf-8") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            logger.warning("point %d: waiting for %s, which is at it", index, file.read().strip() or "a process")
+            fcntl.flock(file, fcntl.LOCK_EX)
+        except OSError:
+            pass  # a file system without locks: those who resume a sweep see to it that the earlier one has ended
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {platform.node()}\n")
+        file.flush()
+        yield
 
 
 def _put(data: dict[str, Any], key: str, value: Any) -> None:

@@ -59,6 +59,7 @@ class UserTable(RadioTable):
     """A receive-only node. It synchronises on the frame of the node that serves it."""
 
     node: str  # that serves it
+    extra_loss_db: float = Field(default=0.0, ge=0, le=200)  # of paths to it, beyond free space; for the link budget
 
 
 class CellTable(Place):

@@ -27,7 +27,8 @@ class Frame:
     """What all transmitting nodes repeat.
 
     Powers are linear, in milliwatt at the antenna port where a radio is calibrated, else relative to its reference.
-    What they are powers of, its design says: a `FrameDesign` the mean of samples, an `UplinkDesign` an element.
+    What they are powers of, its design says: a `FrameDesign` the mean of samples, an `UplinkDesign` an element, a
+    `CooperativeDesign` the samples of a full symbol.
     """
 
     samples: NDArray[np.complex128]  # shape (num_nodes, frame_len), scaled to the powers; see BufferDesign.buffer_len

@@ -1,12 +1,13 @@
 """Grids, seeds, and points that run here or in other processes; order of schemes on planted rates."""
 
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from typing import Any
 
 import pytest
 
-from testbed.errors import ConfigError
+from testbed.errors import ClusterLost, ConfigError
 from testbed.experiment.comp.sweep_results import SchemePoint, scheme_order
+from testbed.processes import Processes
 from testbed.sweep import SweepPoint, grid, point_seed, run_points
 
 
@@ -37,7 +38,7 @@ def test_every_point_has_a_seed_of_its_own_that_does_not_depend_on_the_order() -
     assert point_seed(7, 500) == seeds[500] != point_seed(8, 500)
 
 
-@pytest.mark.parametrize("pool", [None, ThreadPoolExecutor, ProcessPoolExecutor])
+@pytest.mark.parametrize("pool", [None, ThreadPoolExecutor, ProcessPoolExecutor, Processes])
 def test_rows_are_the_same_here_and_in_a_pool_and_a_failed_point_does_not_stop_the_others(pool: Any) -> None:
     points = grid({"x": [1, 2, 3, 4]})
     if pool is None:
@@ -55,6 +56,29 @@ def test_a_fault_of_ours_in_a_worker_is_a_row_too() -> None:
     assert sorted(row.error for row in rows)[1].startswith("ZeroDivisionError")
     with pytest.raises(ZeroDivisionError):  # here it has a traceback to look at
         list(run_points(broken, grid({"x": [0]})))
+
+
+class Gone(Executor):
+    """Ran the first call; then its cluster was shut down."""
+
+    def __init__(self) -> None:
+        self.futures: list[Future[Any]] = []
+
+    def submit(self, fn: Any, /, *args: Any, **kwargs: Any) -> "Future[Any]":
+        future: Future[Any] = Future()
+        self.futures.append(future)
+        if len(self.futures) == 1:
+            future.set_result(fn(*args, **kwargs))
+        elif len(self.futures) == 2:
+            future.set_exception(ClusterLost("the scheduler is gone"))
+        return future
+
+
+def test_a_sweep_whose_cluster_is_gone_stops_and_gives_up_what_is_left() -> None:
+    executor = Gone()
+    with pytest.raises(ClusterLost):
+        list(run_points(square, grid({"x": [1, 2, 4, 5]}), executor))
+    assert [future.cancelled() for future in executor.futures] == [False, False, True, True]
 
 
 def scheme(

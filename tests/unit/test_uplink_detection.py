@@ -100,7 +100,7 @@ def test_no_echo_leaves_the_false_alarm_probability():
 # Theory and simulation within the paper's model
 
 
-@pytest.mark.parametrize(("power_dbm", "num_users"), [(8, 1), (4, 4), (12, 4)])
+@pytest.mark.parametrize(("power_dbm", "num_users"), [(8, 1), (10, 4)])
 def test_theory_is_the_simulation_of_100000_trials(power_dbm, num_users):
     problem = scene(num_users=num_users, power_dbm=power_dbm - 10 * np.log10(num_users))
     s, p, rng, N = problem.statistics, np.full(num_users, undb(power_dbm) / num_users), np.random.default_rng(3), 96
