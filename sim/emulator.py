@@ -6,6 +6,7 @@ import logging
 import os
 import sys
 import time
+import uuid
 from collections.abc import Callable
 from typing import Any
 
@@ -18,26 +19,10 @@ from sim.pacing import Pacer
 from sim.scene import Scene
 from sim.world import World
 from testbed.device import Settings
-from testbed.errors import ConfigError, IsacError, RadioError, SampleLoss
+from testbed.errors import IsacError, RadioError, SampleLoss
 from testbed.radio.keys import ServerKeys
-from testbed.radio.wire import (
-    MAX_MESSAGE_BYTES,
-    MAX_PARTS,
-    MAX_RECEIVE_SAMPLES,
-    WireError,
-    endpoint_host,
-    is_whole,
-    pack,
-    require_loopback,
-    shown,
-    unpack,
-)
-
-# Messages per client and direction; a client asks ahead by a few. Replies that nobody reads are dropped beyond it,
-# which bounds what a client can make the server hold to about 16 MiB.
-QUEUED_MESSAGES = 16
-HANDSHAKE_MS = 10_000  # a connection that has not introduced itself by then is closed
-KEEPALIVE_S = 60  # of silence, before the kernel asks whether the other host is still there
+from testbed.radio.router import bind_router, next_message
+from testbed.radio.wire import MAX_MESSAGE_BYTES, MAX_RECEIVE_SAMPLES, WireError, is_whole, pack, shown, unpack
 
 log = logging.getLogger(__name__)
 
@@ -55,31 +40,14 @@ class Emulator:
         Raises:
             ConfigError: the endpoint is malformed, in use, or not loopback while there are no keys.
         """
-        if keys is None:
-            require_loopback(endpoint)
-        endpoint_host(endpoint)
+        self.air = uuid.uuid4().hex  # by which clients know that servers lead to the same one
         self.world = World(scene)
         self._faults = Faults(scene.faults)
         self.pacer = Pacer() if realtime else None
         self._waiting: list[tuple[float, int, list[Any]]] = []  # replies that are not due yet, a heap
         self._count = itertools.count()
         self._continuity = "reported" if scene.hardware.reports_loss else "unknown"
-        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()  # of its own: a context has one list of clients
-        self._socket: zmq.Socket[bytes] = self._context.socket(zmq.ROUTER)
-        self._socket.setsockopt(zmq.LINGER, 0)
-        self._socket.setsockopt(zmq.HANDSHAKE_IVL, HANDSHAKE_MS)
-        self._socket.setsockopt(zmq.TCP_KEEPALIVE, 1)
-        self._socket.setsockopt(zmq.TCP_KEEPALIVE_IDLE, KEEPALIVE_S)
-        self._socket.setsockopt(zmq.MAXMSGSIZE, MAX_MESSAGE_BYTES)
-        self._socket.setsockopt(zmq.SNDHWM, QUEUED_MESSAGES)
-        self._socket.setsockopt(zmq.RCVHWM, QUEUED_MESSAGES)
-        try:
-            if keys is not None:
-                keys.protect(self._socket)
-            self._socket.bind(endpoint)
-        except zmq.ZMQError as exc:
-            self.close()
-            raise ConfigError(f"endpoint '{endpoint}': cannot be bound ({exc}); choose another port or 0") from exc
+        self._context, self._socket = bind_router(endpoint, keys)
         self.endpoint: str = self._socket.getsockopt_string(zmq.LAST_ENDPOINT)
 
     def serve(self, until_stdin_closes: bool = False) -> None:
@@ -102,15 +70,6 @@ class Emulator:
         self._socket.close()
         self._context.term()
 
-    def _next_message(self) -> tuple[bytes, list[bytes]]:
-        """Who sent it, and its parts; of parts that no message of ours has, only their number is kept."""
-        identity = self._socket.recv()
-        parts: list[bytes] = []
-        while self._socket.getsockopt(zmq.RCVMORE):
-            part = self._socket.recv()
-            parts.append(part if len(parts) < MAX_PARTS else b"")
-        return identity, parts
-
     def _send_due(self) -> None:
         while self._waiting and self._waiting[0][0] <= time.monotonic():
             self._socket.send_multipart(heapq.heappop(self._waiting)[2])
@@ -131,7 +90,7 @@ class Emulator:
         heapq.heappush(self._waiting, (due, next(self._count), message))
 
     def _answer_one(self) -> None:
-        identity, parts = self._next_message()
+        identity, parts, _ = next_message(self._socket)
         asked = time.monotonic()
         header: dict[str, Any] = {}
         reply: dict[str, Any] = {}
@@ -199,6 +158,7 @@ class Emulator:
             "condition": world.condition,
             "transmitting": world.transmitting(),
             "seed": world.scene.seed,
+            "air": self.air,
             "overruns": self.pacer.overruns if self.pacer is not None else 0,
         }, None
 

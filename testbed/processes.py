@@ -127,6 +127,7 @@ class _Worker:
     """One process, and the pipe to it."""
 
     def __init__(self) -> None:
+        self._closing = threading.Lock()
         self._pipe, theirs = _spawn.Pipe()
         self._process = _spawn.Process(target=_serve, args=(theirs,), daemon=True)
         with _starting:
@@ -157,7 +158,7 @@ class _Worker:
     def stop(self, *, busy: bool) -> None:
         """An idle one ends as its pipe does; a busy one unwinds."""
         if not busy:
-            self._pipe.close()
+            self._close_pipe()
         elif self._process.pid is not None:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self._process.pid, signal.SIGTERM)  # SIGINT may be ignored, by a shell's &
@@ -174,7 +175,12 @@ class _Worker:
             self.kill()
         with _starting:
             self._process.join()
-        self._pipe.close()
+        self._close_pipe()
+
+    def _close_pipe(self) -> None:
+        """Once: who called it and who ends all workers may both be at it, and a descriptor may be another's by then."""
+        with self._closing:
+            self._pipe.close()
 
     @property
     def end(self) -> str:

@@ -8,21 +8,31 @@ import json
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pytest
+import tomli_w
 
+from testbed.capture import save
+from testbed.config import validate
 from testbed.errors import RadioUnavailable
+from testbed.experiment.comp.config import CompExperiment
 from testbed.radio import libiio
 from testbed.radio.base import Radio
 from testbed.radio.pluto import PlutoRadio
 from testbed.radio.remote import RemoteRadio
-from tests.emulator import emulator_process, request
+from testbed.radio.replay import ReplayRadio
+from tests.emulator import SETTINGS, emulator_process, environment, request
+from tests.scenes import capture_comp, comp_text
 
-KINDS = ("emulator", "pluto")
+KINDS = ("emulator", "pluto", "served")  # airs in which a radio hears what is sent
+REPLAYED = 400_000  # samples
 USERS = ("u1", "u2", "u3")  # of the CoMP scene: they only receive
+NODES = ("bs1", "bs2", "bs3", *USERS)
 
 
 @dataclass(frozen=True)
@@ -30,14 +40,18 @@ class Air:
     """A server of simulated radios."""
 
     kind: str
-    process: "subprocess.Popen[Any]"
+    process: "subprocess.Popen[Any] | None"  # None for a replay
     control: str  # endpoint of status and conditions
     uris: Mapping[str, str] = field(default_factory=dict)  # of virtual boards, by node
+    served: str = ""  # endpoint of a radio server
+    replayed: Path | None = None  # capture
 
     def open(self, node: str = "bs1", timeout_s: float = 10.0) -> Radio:
         """A radio of a node."""
-        if self.kind == "emulator":
-            return RemoteRadio(self.control, node, timeout_s=timeout_s)
+        if self.kind in ("emulator", "served"):
+            return RemoteRadio(self.served or self.control, node, timeout_s=timeout_s)
+        if self.replayed is not None:
+            return ReplayRadio(self.replayed, node)
         sharing = [name for name, uri in self.uris.items() if uri == self.uris[node]]
         return PlutoRadio(
             f"pluto:{self.uris[node]}",
@@ -56,6 +70,7 @@ class Air:
     @contextlib.contextmanager
     def frozen(self) -> Iterator[None]:
         """Within, the server does not answer."""
+        assert self.process is not None
         self.process.send_signal(signal.SIGSTOP)
         try:
             yield
@@ -94,13 +109,61 @@ def pluto_process(scene: object = "comp", *arguments: str) -> Iterator[Air]:
 @contextlib.contextmanager
 def air(kind: str, *arguments: str) -> Iterator[Air]:
     """Simulated air of the CoMP scene."""
+    if kind == "replay":
+        with replayed_air() as made:
+            yield made
+        return
     if kind == "pluto":
         need_libiio()
         with pluto_process("comp", *arguments) as made:
             yield made
         return
     with emulator_process("comp", *arguments) as (process, endpoint):
-        yield Air(kind, process, endpoint)
+        if kind == "emulator":
+            yield Air(kind, process, endpoint)
+            return
+        with served_process({node: endpoint for node in NODES}) as (server, served):
+            yield Air(kind, server, endpoint, served=served)
+
+
+@contextlib.contextmanager
+def served_process(
+    radios: Mapping[str, str], arguments: Sequence[str] = (), **tables: Any
+) -> Iterator[tuple["subprocess.Popen[str]", str]]:
+    """`isac serve` for radios by node, and further keys of its file; yields it and its endpoint."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "radio.toml"
+        rows = [{"name": node, "radio": radio} for node, radio in radios.items()]
+        file.write_text(tomli_w.dumps({"endpoint": "tcp://127.0.0.1:0", "nodes": rows, **tables}))
+        command = [sys.executable, "-m", "testbed", "serve", str(file), "--until-stdin-closes", *arguments]
+        child = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment()
+        )
+        assert child.stdin is not None and child.stdout is not None and child.stderr is not None
+        try:
+            line = child.stdout.readline()
+            assert line.startswith("listening on "), (line, child.communicate()[1])
+            yield child, line.removeprefix("listening on ").strip()
+        finally:
+            with contextlib.suppress(OSError, ValueError):
+                child.stdin.close()
+            child.kill()
+            child.wait()
+            child.stdout.close()
+            child.stderr.close()
+
+
+@contextlib.contextmanager
+def replayed_air() -> Iterator[Air]:
+    """A capture of silence, whose radios need no frame."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "muted.h5"
+        data = comp_text()
+        for row in data["users"]:
+            row["rx_gain_db"] = SETTINGS.rx_gain_db
+        experiment, listening = validate(data, CompExperiment, "comp"), ("bs1", "bs2", "u1")
+        save(path, capture_comp(num_frames=REPLAYED // 640, experiment=experiment, listening=listening, muted=True))
+        yield Air("replay", None, "", replayed=path)
 
 
 def settings_of(uri: str) -> dict[str, Any]:

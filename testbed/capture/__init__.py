@@ -5,7 +5,7 @@ Attribute names follow SigMF where it has one; our own stand under `isac:`.
 """
 
 from testbed.capture.layout import CHUNK_SAMPLES, CHUNK_TABLE, LAYOUT, SEGMENT_TABLE, now, versions
-from testbed.capture.reader import check, load
+from testbed.capture.reader import check, load, taken_at
 from testbed.capture.trim import truncate
 from testbed.capture.values import Capture, NodeCapture, Notice, NoticeKind
 from testbed.capture.writer import CaptureWriter, save
@@ -24,6 +24,7 @@ __all__ = [
     "load",
     "now",
     "save",
+    "taken_at",
     "truncate",
     "versions",
 ]

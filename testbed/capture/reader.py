@@ -36,6 +36,20 @@ def load(path: Path | str) -> Capture:
         raise CaptureError(f"{path}: not a capture of layout {LAYOUT} ({short(exc)})") from exc
 
 
+def taken_at(path: Path | str) -> str:
+    """When the first node's samples of a capture were begun: UTC in ISO 8601, to the millisecond.
+
+    Raises:
+        CaptureError: not a capture.
+    """
+    try:
+        with h5py.File(path, "r") as file:
+            times = [bytes(group["captures"][0]["core:datetime"]).decode() for group in file["nodes"].values()]
+    except (OSError, KeyError, ValueError, TypeError, AttributeError, RuntimeError, IndexError) as exc:
+        raise CaptureError(f"{path}: not a readable capture ({short(exc)}); cut short or not HDF5") from exc
+    return min(times, default="")
+
+
 def check(path: Path | str) -> list[str]:
     """Faults of a capture file, empty if it is whole: layout, loss record and the hash of every chunk."""
     try:

@@ -16,11 +16,10 @@ from testbed.experiment.config import Experiment
 from testbed.experiment.reception import record
 from testbed.experiment.tables import RadioTable
 from testbed.measurement import Estimate
+from testbed.radio.attendance import attended
 from testbed.radio.base import Radio
 from testbed.radio.gains import plan_receive_gain, realise
-from testbed.radio.keys import load_client_keys
-from testbed.radio.pluto import SCHEME, PlutoRadio
-from testbed.radio.remote import RemoteRadio
+from testbed.radio.resources import Options, open_resource
 from testbed.radio.safety import Guard, GuardedRadio
 from testbed.waveform.frame import Frame
 
@@ -35,6 +34,7 @@ class Transmission:
 
     frame: Frame | None  # as realised; None while muted
     settings: dict[str, Settings]  # realised, per node
+    radios: tuple[Radio, ...] = ()  # all of the network: who transmits need not listen
 
 
 @contextlib.contextmanager
@@ -68,23 +68,19 @@ def open_radios(experiment: Experiment, emulator_endpoint: str | None) -> Iterat
 
 
 def _opened(row: RadioTable, experiment: Experiment, emulator_endpoint: str | None) -> Radio:
-    timeout_s = experiment.acquisition.timeout_s
-    if row.radio.startswith(SCHEME):
-        return PlutoRadio(
-            row.radio,
-            row.name,
-            row.channel,
-            transmits=row.name in experiment.node_names,
-            timeout_s=timeout_s,
-            fir=row.fir,
-            # a Pluto knows nothing of its powers
-            tx_full_scale_dbm=experiment.hardware.tx_full_scale_dbm,
-            rx_full_scale_dbm=experiment.hardware.rx_full_scale_dbm,
-        )
-    endpoint = emulator_endpoint if row.radio == "emulator" else row.radio
-    assert endpoint is not None, "the experiment's own check demands an emulator table"
-    keys = None if row.keys is None else load_client_keys(Path(row.keys))
-    return RemoteRadio(endpoint, row.name, timeout_s, keys)
+    resource = emulator_endpoint if row.radio == "emulator" else row.radio
+    assert resource is not None, "the experiment's own check demands an emulator table"
+    options = Options(
+        channel=row.channel,
+        fir=row.fir,
+        transmits=row.name in experiment.node_names,
+        timeout_s=experiment.acquisition.timeout_s,
+        keys=row.keys,
+        # a Pluto knows nothing of its powers
+        tx_full_scale_dbm=experiment.hardware.tx_full_scale_dbm,
+        rx_full_scale_dbm=experiment.hardware.rx_full_scale_dbm,
+    )
+    return open_resource(resource, row.name, options)
 
 
 def _closed(radio: Radio) -> bool:
@@ -107,7 +103,7 @@ def mute(radios: Sequence[Radio], experiment: Experiment, rx_gain_db: dict[str, 
         radio.name: radio.configure(_settings(experiment, radio.limits.tx_gain_min_db, rx_gain_db[radio.name]))
         for radio in radios
     }
-    return Transmission(None, settings)
+    return Transmission(None, settings, tuple(radios))
 
 
 def transmit(
@@ -134,7 +130,7 @@ def transmit(
             )
         if plan.scale > 0:
             radio.transmit(sent[None])
-    return Transmission(Frame(on_air, wanted.pilot_power, wanted.data_power), settings)
+    return Transmission(Frame(on_air, wanted.pilot_power, wanted.data_power), settings, tuple(radios))
 
 
 def acquire(
@@ -165,6 +161,7 @@ def acquire(
         SampleLoss: a node lost samples, or a transmitter fell silent, in every attempt that the experiment allows; the
             attempts are logged, and counted in the file.
         RadioTimeout: a node did not answer in any of them.
+        RadioError: the server of a radio had muted it meanwhile.
     """
     nodes = tuple(
         NodeCapture(
@@ -187,7 +184,7 @@ def acquire(
         simulated=any(radio.limits.simulated for radio in radios),
         info=info,
     )
-    with CaptureWriter(path, capture) as writer:
+    with CaptureWriter(path, capture) as writer, attended(transmission.radios):
         for radio in radios:
             frames = None
             if transmission.frame is not None and radio.name not in experiment.unsteady:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from testbed.errors import IsacError
+from testbed.radio.base import Conditioned
 from testbed.radio.keys import load_client_keys
 from testbed.radio.remote import WireClient
 
@@ -42,24 +43,43 @@ class Conditions(Protocol):
 
 
 class SimulatedConditions:
-    """Switches the targets of emulated scenes, one per server."""
+    """Switches the targets of emulated scenes, and chooses among captures that are replayed.
 
-    def __init__(self, servers: Sequence[tuple[str, str | None]], timeout_s: float = 10.0) -> None:
+    Servers may lead to the same air: an emulator, and radio servers whose radios are nodes of it. One of them is told.
+    """
+
+    def __init__(
+        self, servers: Sequence[tuple[str, str | None]], timeout_s: float = 10.0, replays: Sequence[Conditioned] = ()
+    ) -> None:
         """Connect to servers, each an endpoint and a folder of keys or None."""
-        self._clients = [
-            WireClient(endpoint, timeout_s, None if keys is None else load_client_keys(Path(keys)))
-            for endpoint, keys in servers
-        ]
+        self._replays = tuple(replays)
+        self._clients: list[WireClient] = []
+        airs: set[Any] = set()
+        try:
+            for endpoint, keys in servers:
+                client = WireClient(endpoint, timeout_s, None if keys is None else load_client_keys(Path(keys)))
+                self._clients.append(client)
+                air = client.request({"op": "status"}).get("air")
+                if isinstance(air, str) and air in airs:
+                    self._clients.pop().close()
+                airs.add(air)
+        except BaseException:
+            self.close()
+            raise
 
     def set(self, condition: str, epoch: int | None = None) -> None:
-        """Set the condition on every server."""
+        """Set the condition everywhere."""
+        for replay in self._replays:
+            replay.set_condition(condition)
         wish = {"op": "condition", "condition": condition} | ({} if epoch is None else {"epoch": epoch})
         for client in self._clients:
             client.request(wish)
 
     def describe(self) -> dict[str, Any]:
-        """The seed of the noise as every server reports it."""
+        """The seed of the noise as every server reports it; of captures nothing."""
         seeds = [client.request({"op": "status"}).get("seed") for client in self._clients]
+        if not any(seed is not None for seed in seeds):
+            return {}
         return {"emulator_seed": seeds[0] if len(set(seeds)) == 1 else seeds}
 
     def close(self) -> None:

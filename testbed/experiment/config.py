@@ -28,7 +28,7 @@ from testbed.experiment.tables import (
     UserTable,
     VerdictTable,
 )
-from testbed.radio.libiio import check_uri
+from testbed.radio.resources import REPLAY, check_resource
 from testbed.radio.safety import SafetyTable
 from testbed.sensing.model import Cell, Reflector, Survey, SurveyNode, SurveyUser
 from testbed.waveform.frame import BufferDesign, FrameDesign
@@ -75,17 +75,12 @@ class Experiment(StrictModel):
     def _check_radios(self) -> None:
         for table, rows in (("nodes", self.nodes), (self.receiving_table, self.listeners)):
             for i, row in enumerate(rows):
-                if row.radio.startswith("pluto:"):
+                if row.radio != "emulator":
                     try:
-                        check_uri(row.radio.removeprefix("pluto:"))
+                        check_resource(row.radio, "'emulator', ")
                     except ConfigError as exc:
                         raise ValueError(f"{table}[{i}].radio: {exc}") from None
-                elif row.radio != "emulator" and not row.radio.startswith("tcp://"):
-                    raise ValueError(
-                        f"{table}[{i}].radio: found '{row.radio}'; must be 'emulator', tcp://HOST:PORT, pluto:ip:HOST "
-                        f"or pluto:usb:"
-                    )
-                elif (row.channel, row.fir) != (0, "standard"):
+                if not row.radio.startswith("pluto:") and (row.channel, row.fir) != (0, "standard"):
                     raise ValueError(f"{table}[{i}]: only a Pluto has channel and fir; remove the line")
                 if row.keys is not None and not row.radio.startswith("tcp://"):
                     raise ValueError(f"{table}[{i}].keys: only a radio at tcp://HOST:PORT has keys; remove the line")
@@ -197,6 +192,8 @@ class Experiment(StrictModel):
             data["emulator"]["scene"] = Path(data["emulator"]["scene"]).name
         for row in (*data["nodes"], *data["users"]):
             row["fir"] = Path(row["fir"]).name
+            if row["radio"].startswith(REPLAY):
+                row["radio"] = REPLAY + Path(row["radio"].removeprefix(REPLAY)).name
         return data
 
     @property
@@ -300,4 +297,7 @@ def load_experiment(name_or_path: str) -> Experiment:
 def _with_paths(row: Row, folder: Path) -> Row:
     keys = None if row.keys is None else str((folder / row.keys).resolve())
     fir = row.fir if row.fir in ("standard", "keep") else str((folder / row.fir).resolve())
-    return row.model_copy(update={"keys": keys, "fir": fir})
+    radio = row.radio
+    if radio.startswith(REPLAY):
+        radio = REPLAY + str((folder / radio.removeprefix(REPLAY)).resolve())
+    return row.model_copy(update={"keys": keys, "fir": fir, "radio": radio})

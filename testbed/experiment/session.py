@@ -16,9 +16,9 @@ from testbed.experiment.conditions import Ask, Conditions, OperatorConditions, S
 from testbed.experiment.config import Experiment
 from testbed.experiment.procedure import procedure
 from testbed.measurement import Estimate, noise_estimate
-from testbed.radio.base import Radio
+from testbed.radio.base import Conditioned, Radio
 from testbed.radio.gains import MIN_NOISE_LSB
-from testbed.radio.pluto import PlutoRadio
+from testbed.radio.resources import conditions_endpoint
 from testbed.units import undb
 from testbed.waveform.frame import Frame
 
@@ -88,18 +88,12 @@ def _conditions(experiment: Experiment, radios: list[Radio], endpoint: str | Non
     if not all(simulated):
         raise ConfigError("nodes: some radios are simulated and some are not; they share no air, use one kind")
     servers = [
-        (_server(radio, row.radio, endpoint), row.keys) for radio, row in zip(radios, experiment.receivers, strict=True)
+        (server, row.keys)
+        for radio, row in zip(radios, experiment.receivers, strict=True)
+        if (server := conditions_endpoint(radio, endpoint or row.radio)) is not None
     ]
-    return SimulatedConditions(list(dict.fromkeys(servers)))
-
-
-def _server(radio: Radio, resource: str, endpoint: str | None) -> str:
-    """Who switches the targets that a simulated radio hears."""
-    if isinstance(radio, PlutoRadio):
-        if not radio.conditions:
-            raise ConfigError(f"{radio.name}: the virtual board at {resource} does not say who sets its conditions")
-        return radio.conditions
-    return endpoint or resource
+    replays = [radio for radio in radios if isinstance(radio, Conditioned)]
+    return SimulatedConditions(list(dict.fromkeys(servers)), replays=replays)
 
 
 def _loudest(radios: list[Radio], experiment: Experiment) -> Frame:

@@ -36,7 +36,8 @@ class EmulatorTable(StrictModel):
 class RadioTable(Place):
     """A radio of the network, where the survey puts it."""
 
-    # 'emulator', tcp://HOST:PORT of a server that has a node of this name, pluto:ip:HOST[:PORT] or pluto:usb:
+    # 'emulator', tcp://HOST:PORT of a server that has a node of this name, pluto:ip:HOST[:PORT], pluto:usb:, or
+    # replay:PATH of captures
     radio: str = "emulator"
     channel: int = Field(default=0, ge=0, le=1)  # of a Pluto: two of its channels serve two nodes
     fir: str = Field(default="standard", min_length=1)  # filter of a Pluto: 'standard', 'keep', or path of a .ftr file

@@ -63,6 +63,30 @@ class Buffered(Protocol):
         """Drop what was received so far; begins an epoch."""
 
 
+@runtime_checkable
+class Attended(Protocol):
+    """A radio behind a server that mutes it when its client is not heard of for a while."""
+
+    @property
+    def patience_s(self) -> float | None:
+        """Silence after which the server mutes it; None where nobody minds."""
+
+    def attend(self, wait: bool = True) -> int | None:
+        """Give a sign of life; what had been muted for want of one goes on.
+
+        Returns how often that was so until now; None without `wait` where another call is under way, which is a sign
+        as well.
+        """
+
+
+@runtime_checkable
+class Conditioned(Protocol):
+    """A radio whose world has conditions that are set at the radio itself: a replay."""
+
+    def set_condition(self, condition: str) -> None:
+        """Choose 'all', 'empty' or 'without:<name>'."""
+
+
 def check_transmit(samples: NDArray[Any], limits: Limits, name: str) -> None:
     """Refuse buffers a radio must not send: wrong shape, too long, not finite, beyond full scale.
 

@@ -120,7 +120,7 @@ def _server(endpoint: str) -> Found:
         try:
             status = client.request({"op": "status"})
             nodes = tuple(str(node) for node in status.get("transmitting", {}))
-            limits = client.request({"op": "hello", "node": nodes[0]}).get("limits", {}) if nodes else {}
+            limits = client.request({"op": "hello", "node": nodes[0], "look": True}).get("limits", {}) if nodes else {}
         finally:
             client.close()
     except IsacError as exc:

@@ -96,6 +96,16 @@ class PlutoRadio:
         """Endpoint of who switches the targets that a virtual board hears; empty on a real one."""
         return self._board.info.attributes.get("conditions", "") if self._limits.simulated else ""
 
+    @property
+    def attributes(self) -> dict[str, str]:
+        """What the board says of itself: hw_serial, fw_version, and more."""
+        return dict(self._board.info.attributes)
+
+    @property
+    def num_channels(self) -> int:
+        """Of the board."""
+        return self._board.info.num_channels
+
     def configure(self, wanted: Settings) -> Settings:
         """Apply settings and return what the board reads back."""
         self._check_open()

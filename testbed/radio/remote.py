@@ -4,6 +4,7 @@ import contextlib
 import itertools
 import logging
 import socket
+import threading
 import time
 from collections import deque
 from typing import Any
@@ -134,16 +135,26 @@ class WireClient:
 
 
 class RemoteRadio:
-    """One node of a server, as a `Radio`."""
+    """One node of a server, as a `Radio`.
+
+    The emulator obeys everybody. A served radio (`isac serve`) is held by one client at a time: it gives a hold, which
+    every request shows, tells after how much silence it mutes, and whether it keeps samples of before a change.
+    """
 
     def __init__(self, endpoint: str, node: str, timeout_s: float = 10.0, keys: ClientKeys | None = None) -> None:
         self._name = node
+        self._lock = threading.RLock()  # a watchdog or a sign of life comes from another thread
+        self._hold: dict[str, str] = {}  # shown in every request
         self._underflows = 0  # told of since the last reception
         self._is_open = True
         self._client = WireClient(endpoint, timeout_s, keys)
         try:
             reply = self._client.request({"op": "hello", "node": node})
             self._limits = Limits.from_dict(reply.get("limits"))
+            if isinstance(hold := reply.get("hold"), str):
+                self._hold = {"hold": hold}
+            self._patience_s = _seconds(reply, "watchdog_s")
+            self._is_buffered = reply.get("buffered") is True
         except RadioTimeout as exc:
             self._client.close()
             raise RadioUnavailable(str(exc)) from exc
@@ -175,6 +186,10 @@ class RemoteRadio:
         """Exactly `num_samples` contiguous samples of one epoch, fetched in pipelined blocks."""
         if num_samples < 1:
             raise ValueError(f"num_samples: {num_samples}; must be at least 1")
+        with self._lock:
+            return self._receive(num_samples)
+
+    def _receive(self, num_samples: int) -> Reception:
         sizes = [min(BLOCK_SAMPLES, num_samples - at) for at in range(0, num_samples, BLOCK_SAMPLES)]
         raw = np.empty((self._limits.num_rx, num_samples, 2), dtype=np.int16)
         wanted = iter(sizes)
@@ -204,10 +219,30 @@ class RemoteRadio:
         underflows, self._underflows = self._underflows, 0
         return Reception(raw, self._limits.rx_full_scale, epoch, start, clip_count, continuity, underflows)
 
+    @property
+    def patience_s(self) -> float | None:
+        """Silence after which its server mutes it; None for an emulator."""
+        return self._patience_s
+
+    def attend(self, wait: bool = True) -> int | None:
+        """A sign of life for its server; returns how often it had muted this radio, None where a call is under way."""
+        if not self._lock.acquire(blocking=wait):
+            return None
+        try:
+            return _whole(self._request({"op": "attend", "node": self._name}), "mutings") if self._hold else 0
+        finally:
+            self._lock.release()
+
+    def refresh(self) -> None:
+        """Drop what a real radio received so far; one that is simulated is told of every change."""
+        if self._is_buffered:
+            self._request({"op": "refresh", "node": self._name})
+
     def _request(self, header: dict[str, Any], samples: NDArray[Any] | None = None) -> dict[str, Any]:
-        reply = self._client.request(header, samples)
-        self._note_underflows(reply)
-        return reply
+        with self._lock:
+            reply = self._client.request(header | self._hold, samples)
+            self._note_underflows(reply)
+            return reply
 
     def _note_underflows(self, reply: dict[str, Any]) -> None:
         """A radio may tell of them with any reply; the next reception hands them on."""
@@ -215,7 +250,7 @@ class RemoteRadio:
             self._underflows += _whole(reply, "underflows")
 
     def _ask(self, num_samples: int) -> int:
-        return self._client.send({"op": "receive", "node": self._name, "num_samples": num_samples})
+        return self._client.send({"op": "receive", "node": self._name, "num_samples": num_samples, **self._hold})
 
     def mute(self) -> None:
         """Stop transmitting."""
@@ -226,14 +261,25 @@ class RemoteRadio:
 
         A connection that was lost, or that an interrupt may have spoilt, is made anew for the muting.
         """
+        with self._lock:
+            self._close()
+
+    def _close(self) -> None:
         was_open, self._is_open = self._is_open, False
-        if self._limits.num_tx == 0 or not was_open:
-            self._client.close()
+        if not was_open or self._limits.num_tx == 0:
+            try:
+                if was_open and self._hold:  # the next client need not wait until the server sees this one gone
+                    self._client.timeout_s = min(self._client.timeout_s, CLOSING_TIMEOUT_S)
+                    self._leave()
+            except RadioError as exc:
+                log.debug("%s: %s", self._name, exc)
+            finally:
+                self._client.close()
             return
         try:
             self._client.timeout_s = min(self._client.timeout_s, CLOSING_TIMEOUT_S)
             try:
-                self.mute()
+                self._leave()
             except (RadioTimeout, WireError, RadioUnavailable) as exc:
                 # an interrupt may have cut a message in two; a new connection knows nothing of it
                 log.debug("%s: %s; once more", self._name, exc)
@@ -241,11 +287,15 @@ class RemoteRadio:
                 if isinstance(exc, RadioUnavailable) and not _is_listening(self._client.endpoint):
                     return
                 self._client = WireClient(self._client.endpoint, self._client.timeout_s, self._client.keys)
-                self.mute()
+                self._leave()
         except RadioUnavailable as exc:
             log.debug("%s: %s", self._name, exc)
         finally:
             self._client.close()
+
+    def _leave(self) -> None:
+        """Mute; give up a hold, which mutes."""
+        self._request({"op": "leave" if self._hold else "mute", "node": self._name})
 
 
 def _is_listening(endpoint: str) -> bool:
@@ -261,6 +311,11 @@ def _whole(header: dict[str, Any], key: str) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or value < 0:
         raise RadioError(f"reply without a whole number '{key}'; versions differ?")
     return value
+
+
+def _seconds(header: dict[str, Any], key: str) -> float | None:
+    value = header.get(key)
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < 1e6 else None
 
 
 def _named_error(header: dict[str, Any]) -> IsacError:

@@ -38,7 +38,7 @@ from pydantic import Field, model_validator
 from testbed.config import StrictModel
 from testbed.device import Limits, Reception, Settings
 from testbed.errors import IsacError, RadioError, SafetyRefused
-from testbed.radio.base import Buffered, Radio, check_transmit
+from testbed.radio.base import Attended, Buffered, Radio, check_transmit
 from testbed.units import db
 
 OCCUPIED_SHARE = 0.99  # of the power: the usual definition of an occupied bandwidth
@@ -202,6 +202,11 @@ class GuardedRadio:
         return self._radio.name
 
     @property
+    def inner(self) -> Radio:
+        """The radio that is guarded; to ask it, not to use it."""
+        return self._radio
+
+    @property
     def limits(self) -> Limits:
         """What the radio can do."""
         return self._radio.limits
@@ -271,6 +276,15 @@ class GuardedRadio:
         with self._lock, self._guard.call():
             if isinstance(self._radio, Buffered):
                 self._radio.refresh()
+
+    @property
+    def patience_s(self) -> float | None:
+        """After how much silence a server mutes it; None where none does."""
+        return self._radio.patience_s if isinstance(self._radio, Attended) else None
+
+    def attend(self, wait: bool = True) -> int | None:
+        """A sign of life for the server behind which it stands, if any; says nothing to the guard."""
+        return self._radio.attend(wait) if isinstance(self._radio, Attended) else 0
 
     def mute(self) -> None:
         """Stop transmitting."""

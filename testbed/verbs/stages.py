@@ -99,7 +99,7 @@ def detect(
         level = pfa if pfa is not None else float(loaded.experiment["detection"]["pfa"])
         if not 0 < level < 1:
             raise ConfigError(f"--pfa {level:g}: must lie between 0 and 1, both excluded")
-        for detection in _detections(loaded):
+        for detection in detections(loaded):
             rows.append({"capture": str(path), **_summary(detection, level)})
             if save is not None:
                 write_detection(save, f"{path.stem}/{detection.cell}", detection)
@@ -295,7 +295,8 @@ def _sha256(document: dict[str, Any]) -> str:
     return document_sha256(document)
 
 
-def _detections(loaded: Any) -> "list[Detection]":
+def detections(loaded: Any) -> "list[Detection]":
+    """Detection again, of every cell that a capture can judge."""
     from testbed.sensing.detect import detect as detect_cell
     from testbed.sensing.detect import sensing_setup
 

@@ -26,8 +26,11 @@ pytestmark = pytest.mark.emulated
 
 Open = Callable[..., Radio]
 
+# A replay gives what was captured, whatever is sent: sentences on what is heard of a transmission are not about it.
+hearing = pytest.mark.parametrize("air", KINDS, indirect=True, scope="module")
 
-@pytest.fixture(scope="module", params=KINDS)
+
+@pytest.fixture(scope="module", params=(*KINDS, "replay"))
 def air(request: pytest.FixtureRequest) -> Iterator[Air]:
     with simulated_air(request.param) as made:
         yield made
@@ -104,6 +107,7 @@ def test_receive_refuses_less_than_one_sample(radio: Radio, num_samples: int) ->
         radio.receive(num_samples)
 
 
+@hearing
 def test_transmit_repeats_its_buffer_until_replaced(radio: Radio) -> None:
     radio.transmit(tone(size=64))
     got = radio.receive(64 * 200).samples[0].reshape(200, 64)
@@ -117,6 +121,7 @@ def test_transmit_repeats_its_buffer_until_replaced(radio: Radio) -> None:
     assert np.argmax(spectrum) == 2  # one period of 32 samples is bin 2 of 64
 
 
+@hearing
 def test_mute_stops_transmitting_and_may_be_called_twice_and_unconfigured(radio: Radio, open_radio: Open) -> None:
     radio.transmit(tone(amplitude=0.9))
     loud = rms(radio.receive(64_000))
@@ -128,6 +133,7 @@ def test_mute_stops_transmitting_and_may_be_called_twice_and_unconfigured(radio:
     open_radio().mute()
 
 
+@hearing
 def test_after_mute_a_transmission_is_as_loud_as_before(radio: Radio) -> None:
     radio.transmit(tone(amplitude=0.5))
     before = rms(radio.receive(64_000))
@@ -137,6 +143,7 @@ def test_after_mute_a_transmission_is_as_loud_as_before(radio: Radio) -> None:
     assert rms(radio.receive(64_000)) == pytest.approx(before, rel=SAME_TONE)
 
 
+@hearing
 @pytest.mark.parametrize("peak", [1.0001, 1.5, np.nan, np.inf])
 def test_clipping_is_refused_and_what_was_on_the_air_stays(radio: Radio, peak: float) -> None:
     radio.transmit(tone(amplitude=0.5))
@@ -148,6 +155,7 @@ def test_clipping_is_refused_and_what_was_on_the_air_stays(radio: Radio, peak: f
     assert rms(radio.receive(64_000)) == pytest.approx(before, rel=SAME_TONE)
 
 
+@hearing
 def test_full_scale_is_accepted(radio: Radio) -> None:
     radio.transmit(np.array([[1 + 1j, -1 - 1j]], dtype=np.complex64))
 
@@ -170,7 +178,11 @@ ROUNDED = [
 
 
 @pytest.mark.parametrize(("attribute", "wanted", "realised"), ROUNDED)
-def test_rounded_settings_are_returned_rounded(radio: Radio, attribute: str, wanted: float, realised: float) -> None:
+def test_rounded_settings_are_returned_rounded(
+    radio: Radio, air: Air, attribute: str, wanted: float, realised: float
+) -> None:
+    if air.kind == "replay" and realised == 71.0:
+        realised = wanted = 40.0  # of a replay all gains are attainable that it was captured at
     back = radio.configure(replace(SETTINGS, **{attribute: wanted}))
     assert getattr(back, attribute) == realised
 
@@ -185,6 +197,7 @@ OUT_OF_RANGE = [
 ]
 
 
+@hearing
 @pytest.mark.parametrize(("attribute", "wanted"), OUT_OF_RANGE)
 def test_unattainable_settings_raise_with_the_limits_and_change_nothing(
     radio: Radio, other: Radio, attribute: str, wanted: float
@@ -204,6 +217,7 @@ def test_unattainable_settings_raise_with_the_limits_and_change_nothing(
 CHANGES = [("tx_gain_db", -10.25), ("rx_gain_db", 39.0), ("carrier_hz", 3.6e9), ("sample_rate_hz", 21e6)]
 
 
+@hearing
 @pytest.mark.parametrize(("attribute", "value"), CHANGES)
 def test_a_changed_setting_would_be_seen_by_this_very_check(
     radio: Radio, other: Radio, air: Air, attribute: str, value: float
@@ -212,7 +226,7 @@ def test_a_changed_setting_would_be_seen_by_this_very_check(
     other.transmit(OTHER_TONE)
     before = radio.receive(64_000)
     radio.configure(replace(SETTINGS, **{attribute: value}))
-    if attribute in ("carrier_hz", "sample_rate_hz") and air.kind == "emulator":
+    if attribute in ("carrier_hz", "sample_rate_hz") and air.kind != "pluto":
         with pytest.raises(RadioError, match="all need the same"):
             radio.receive(64_000)
         return
@@ -224,10 +238,11 @@ def test_a_changed_setting_would_be_seen_by_this_very_check(
         assert rms(after) / rms(before) == pytest.approx(10 ** (-1 / 20), rel=0.005)
 
 
+@hearing
 def test_samples_of_two_epochs_are_sample_loss_and_never_one_reception(radio: Radio, other: Radio, air: Air) -> None:
     # 40 MS take the server some tenths of a second; meanwhile what belongs to an epoch changes: on the wire all that is
     # on the air, on a board its own settings
-    disturb = other.transmit if air.kind == "emulator" else lambda samples: radio.mute()
+    disturb = other.transmit if air.kind != "pluto" else lambda samples: radio.mute()
     disturber = threading.Timer(0.05, disturb, args=[tone()])
     disturber.start()
     with pytest.raises(SampleLoss, match=r"does not follow|interrupted after"):
@@ -255,6 +270,7 @@ def test_a_radio_that_does_not_answer_is_a_timeout_and_mute_ends_within_it(kind:
         stopped.close()
 
 
+@hearing
 def test_receive_gain_moves_the_noise_by_its_own_decibels(radio: Radio) -> None:
     low = rms(radio.receive(200_000))
     radio.configure(replace(SETTINGS, rx_gain_db=50.0))
@@ -265,6 +281,7 @@ def test_receive_gain_moves_the_noise_by_its_own_decibels(radio: Radio) -> None:
     assert 20 * np.log10(high / low) == pytest.approx(expected_db, abs=0.06)
 
 
+@hearing
 def test_close_mutes_may_be_called_twice_and_ends_the_radio(open_radio: Open, air: Air) -> None:
     radio = open_radio()
     radio.configure(SETTINGS)
@@ -273,6 +290,43 @@ def test_close_mutes_may_be_called_twice_and_ends_the_radio(open_radio: Open, ai
     radio.close()
     radio.close()
     assert not air.is_transmitting()
+    for call in (
+        lambda: radio.receive(10),
+        lambda: radio.transmit(tone()),
+        lambda: radio.configure(SETTINGS),
+        radio.mute,
+    ):
+        with pytest.raises(RadioUnavailable, match="closed"):
+            call()
+
+
+@pytest.mark.parametrize(("attribute", "wanted"), OUT_OF_RANGE)
+def test_unattainable_settings_leave_the_stream_as_it_was(radio: Radio, attribute: str, wanted: float) -> None:
+    before = radio.receive(1000)
+    with pytest.raises(SettingOutOfRange, match=rf"bs1\.{attribute}: .* is outside"):
+        radio.configure(replace(SETTINGS, **{attribute: wanted}))
+    after = radio.receive(1000)
+    assert (after.epoch, after.start) == (before.epoch, before.start + 1000)
+
+
+def test_mute_may_be_called_twice_and_unconfigured(open_radio: Open) -> None:
+    radio = open_radio()
+    radio.mute()
+    radio.mute()
+
+
+@pytest.mark.parametrize("peak", [1.0001, 1.5, np.nan, np.inf])
+def test_clipping_is_refused(radio: Radio, peak: float) -> None:
+    bad = tone(amplitude=0.5)
+    bad[0, 3] = peak
+    with pytest.raises(SafetyRefused, match="full scale"):
+        radio.transmit(bad)
+
+
+def test_a_radio_that_was_closed_says_so(open_radio: Open) -> None:
+    radio = open_radio()
+    radio.close()
+    radio.close()
     for call in (
         lambda: radio.receive(10),
         lambda: radio.transmit(tone()),

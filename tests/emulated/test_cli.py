@@ -359,10 +359,11 @@ def test_help_and_check_load_no_heavy_library(tmp_path: Path, arguments: list[st
 
 
 VERBS = ["init", "check", "run", "capture", "detect", "range", "measure", "allocate", "report", "compare", "sweep",
-         "keys", "radios", "doctor"]  # fmt: skip
+         "keys", "radios", "doctor", "calibrate", "replay", "serve"]  # fmt: skip
+GROUPS = [["file", "check"], ["file", "info"], ["device", "check"], ["device", "show"], ["device", "commands"]]
 
 
-@pytest.mark.parametrize("verb", [[], *([verb] for verb in VERBS), ["file", "check"], ["file", "info"]])
+@pytest.mark.parametrize("verb", [[], *([verb] for verb in VERBS), *GROUPS])
 def test_every_verb_has_help_with_an_example(tmp_path: Path, verb: list[str]) -> None:
     done = isac(*verb, "--help", cwd=tmp_path)
     assert done.returncode == 0

@@ -1,0 +1,89 @@
+"""Radios by the resource that a file names: pluto:..., tcp://HOST:PORT, replay:PATH."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from testbed.errors import ConfigError
+from testbed.radio.base import Radio
+from testbed.radio.libiio import check_uri
+
+PLUTO, WIRE, REPLAY = "pluto:", "tcp://", "replay:"
+FORMS = "tcp://HOST:PORT, pluto:ip:HOST, pluto:usb: or replay:PATH"
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to open a radio, as far as its kind knows these."""
+
+    channel: int = 0  # of a Pluto
+    fir: str = "standard"  # filter of a Pluto
+    transmits: bool = True  # false: a Pluto that only receives
+    timeout_s: float = 10.0  # of one answer
+    keys: str | None = None  # folder of keys for a server
+    tx_full_scale_dbm: float | None = None  # calibration of a Pluto, which knows none
+    rx_full_scale_dbm: float | None = None
+
+
+def check_resource(resource: str, others: str = "") -> None:
+    """ConfigError unless a resource is one of FORMS; `others` are further forms, for the message."""
+    if resource.startswith(PLUTO):
+        check_uri(resource.removeprefix(PLUTO))
+    elif not resource.startswith(WIRE) and not (resource.startswith(REPLAY) and resource != REPLAY):
+        raise ConfigError(f"found '{resource}'; must be {others}{FORMS}")
+
+
+def open_resource(resource: str, node: str, options: Options) -> Radio:
+    """Open a radio that serves a node.
+
+    Raises:
+        ConfigError: no such resource, keys that cannot be used, or a board without such a channel.
+        RadioError: it is not there, or does not answer.
+        CaptureError: a replay's captures cannot be read.
+    """
+    check_resource(resource)
+    # imported here: a Pluto needs no ZMQ, a served radio no HDF5
+    if resource.startswith(REPLAY):
+        from testbed.radio.replay import ReplayRadio
+
+        return ReplayRadio(Path(resource.removeprefix(REPLAY)), node)
+    if resource.startswith(PLUTO):
+        from testbed.radio.pluto import PlutoRadio
+
+        scales = {
+            name: value
+            for name, value in (
+                ("tx_full_scale_dbm", options.tx_full_scale_dbm),
+                ("rx_full_scale_dbm", options.rx_full_scale_dbm),
+            )
+            if value is not None
+        }
+        return PlutoRadio(
+            resource,
+            node,
+            options.channel,
+            transmits=options.transmits,
+            timeout_s=options.timeout_s,
+            fir=options.fir,
+            **scales,
+        )
+    from testbed.radio.keys import load_client_keys
+    from testbed.radio.remote import RemoteRadio
+
+    keys = None if options.keys is None else load_client_keys(Path(options.keys))
+    return RemoteRadio(resource, node, options.timeout_s, keys)
+
+
+def conditions_endpoint(radio: Radio, resource: str) -> str | None:
+    """Who switches the targets that a simulated radio hears; None for a replay, which does so itself.
+
+    Raises:
+        ConfigError: a virtual board that does not say.
+    """
+    if resource.startswith(REPLAY):
+        return None
+    if resource.startswith(PLUTO):
+        endpoint = getattr(radio, "conditions", "")
+        if not endpoint:
+            raise ConfigError(f"{radio.name}: the virtual board at {resource} does not say who sets its conditions")
+        return str(endpoint)
+    return resource
