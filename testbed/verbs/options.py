@@ -74,6 +74,8 @@ def resolved(
         if value is not None:
             _table(data, table, option)[key] = value
     if only is not None:
+        if data["kind"] != "comp":
+            raise ConfigError(f"--only {only}: an experiment of kind {data['kind']} has no such parts; edit its file")
         if data.get("loop" if only == "loop" else "power") is None:
             raise ConfigError(f"--only {only}: the experiment has no [{'loop' if only == 'loop' else 'power'}] table")
         if only == "loop" and power_dbm:

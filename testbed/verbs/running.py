@@ -124,6 +124,11 @@ def _new_run(
     if changes["only"] not in (None, "axis", "loop"):
         raise ConfigError(f"--only '{changes['only']}': must be axis or loop")
     model = resolved(experiment, **changes)
+    if changes["frames"] is not None and model.kind in ("uplink", "cooperative"):
+        raise ConfigError(
+            f"--frames {changes['frames']}: an experiment of kind {model.kind} has numbers of trials in its own "
+            f"tables; edit its file"
+        )
     stamp = datetime.datetime.now(datetime.UTC).strftime("%Y%m%d-%H%M%S")
     path = out or Path("runs") / f"{experiment_path(experiment).stem}-{stamp}"
     return RunDirectory.create(path, model, overwrite=overwrite), model

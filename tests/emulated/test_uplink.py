@@ -136,3 +136,16 @@ def test_parts_can_be_left_out(tmp_path: Path) -> None:
     found = json.loads(done.stdout)
     assert found["detectors"] == found["rounds"] == []
     assert len(found["rates"]) == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--only", "loop"), ("--only loop", "kind uplink")),
+        (("--frames", "9"), ("--frames 9", "kind uplink", "its own tables")),
+        (("--power-dbm", "3"), ("--power-dbm", "kind uplink")),
+    ],
+)
+def test_options_of_another_kind_are_refused(tmp_path: Path, options: tuple[str, ...], words: tuple[str, ...]) -> None:
+    one_line(isac("run", "uplink", "--out", "run", *options, cwd=tmp_path), *words)
+    assert not (tmp_path / "run").exists()
