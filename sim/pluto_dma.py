@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from sim.channel import Rails, convert
 from sim.iiod_protocol import refused
-from sim.pluto_context import OVERFLOW, UNDERFLOW
+from sim.pluto_state import OVERFLOW, UNDERFLOW
 from sim.running_clock import FreeClock
 from sim.running_world import Loop, Passage
 from sim.world import CHUNK_SAMPLES

@@ -14,11 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sim.channel import Rails
+from sim.iio_context import Device, xml
 from sim.iiod_protocol import Command, refused
-from sim.pluto_context import FIRMWARE, UNDERFLOW, Device, File, PlutoState, devices, xml
+from sim.pluto_context import FIRMWARE, devices
 from sim.pluto_dma import Hearing, RxStream, TxStream
+from sim.pluto_state import UNDERFLOW, PlutoState
 from sim.running_world import RunningWorld, Tone, Tuning
 from sim.scene import Scene
+from sim.sysfs import File
 from sim.world import CHUNK_SAMPLES, START_SPAN
 from testbed.errors import ConfigError
 

@@ -3,62 +3,34 @@
 Files in the folder asked for: 2a_pod, 2b_budget and 2c_requirement, each as PNG, SVG and CSV, and verdicts.csv.
 """
 
-import csv
-import math
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from sim.figures.comp_claims import CLAIMS, Verdict, judge, overall
+from sim.figures.claims import Verdict, reasons
+from sim.figures.comp_claims import CLAIMS, judge_reading, overall
 from sim.figures.comp_drawing import budget_figure, pod_figure, requirement_figure
 from sim.figures.comp_pod import SYMBOLS, Detection, simulate
-from sim.figures.comp_readings import FIT_STEPS, READINGS, Rates, Reading, read, solve_rates
+from sim.figures.comp_readings import FIT_STEPS, READINGS, Curve, Rates, Reading, read, solve_rates
 from sim.figures.comp_scenario import BUDGETS_DB, CROSS_VAR, draw_channels, scenario_s1
-from testbed.plots import save_figure
+from sim.figures.figure_set import FigureSet, Progress, write_files
 
-Advance = Callable[[int], None]
-Progress = Callable[[str, int], Advance]  # what is done and its length -> how to tell how far it is
+_ALL = "all"  # readings, in the place of one
 
 
 @dataclass(frozen=True, eq=False)
-class CompFigures:
-    """Everything that figures and verdicts are made of."""
+class Evidence:
+    """What the rules look at, and figures show."""
 
     readings: list[Reading]
     detections: dict[str, Detection]  # by "S1" and "ensemble"
-    verdicts: list[Verdict]
-    settings: dict[str, Any]
-
-    def overall(self) -> dict[str, str]:
-        """One verdict per claim, over the readings there are."""
-        return {c: overall([v.verdict for v in self.verdicts if v.claim == c]) for c in CLAIMS}
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain JSON; NaN and infinity become null."""
-        return _plain(
-            {
-                "settings": self.settings,
-                "verdicts": [asdict(verdict) for verdict in self.verdicts],
-                "overall": self.overall() if len(self.readings) == len(READINGS) else None,
-                "curves": {
-                    r.name: {
-                        "over_budget": {scheme: vars(curve) for scheme, curve in r.over_budget.items()},
-                        "over_pod": {
-                            f"{budget:g} dB": {scheme: vars(curve) for scheme, curve in found.items()}
-                            for budget, found in r.over_pod.items()
-                        },
-                    }
-                    for r in self.readings
-                },
-                "pod": {name: vars(found) for name, found in self.detections.items()},
-            }
-        )
 
 
 def compute(
     readings: Sequence[str], draws: int, trials: int, seed: int, method: str, progress: Progress
-) -> CompFigures:
+) -> FigureSet[Evidence]:
     """Solve, simulate and judge.
 
     Args:
@@ -85,53 +57,36 @@ def compute(
         key = "S1" if name == "S1" else "ensemble"
         advance = progress(f"{name}: claims", 0 if name == "S1" else FIT_STEPS)
         found.append(read(name, solved[key], advance))
-        verdicts += judge(found[-1], detections[key])
+        verdicts += judge_reading(found[-1], detections[key])
     settings = {"draws": draws, "trials": trials, "seed": seed, "method": method, "cross_var": CROSS_VAR}
-    return CompFigures(found, detections, verdicts, settings)
+    return FigureSet(Evidence(found, detections), verdicts, settings, partial(_numbers, verdicts))
 
 
-def write(figures: CompFigures, folder: Path) -> list[Path]:
+def write(figures: FigureSet[Evidence], folder: Path) -> list[Path]:
     """Draw and write everything; the files that were written."""
+    e = figures.evidence
     titles = {"S1": "S1: one draw, selected", "ensemble": "Ensemble mean (readings M and Z)"}
     drawn = {
-        "2a_pod": pod_figure({titles[name]: found for name, found in figures.detections.items()}),
-        "2b_budget": budget_figure(figures.readings),
-        "2c_requirement": requirement_figure(figures.readings),
+        "2a_pod": pod_figure({titles[name]: found for name, found in e.detections.items()}),
+        "2b_budget": budget_figure(e.readings),
+        "2c_requirement": requirement_figure(e.readings),
     }
-    files: list[Path] = []
-    for name, (fig, columns) in drawn.items():
-        saved = save_figure(fig, folder / name, columns)
-        files += [saved.png, saved.svg, saved.csv]
-    path = folder / "verdicts.csv"
-    with path.open("w", newline="", encoding="utf-8") as file:
-        rows = csv.writer(file, lineterminator="\n")
-        rows.writerow(["claim", "text", "reading", "verdict", "numbers", "note"])
-        for v in figures.verdicts:
-            rows.writerow([v.claim, v.text, v.reading, v.verdict, _numbers_text(v, 6), v.note])
-        if len(figures.readings) == len(READINGS):
-            rows.writerows([c, CLAIMS[c][0], "all", verdict, "", ""] for c, verdict in figures.overall().items())
-    return [*files, path]
+    return write_files(folder, drawn, [*figures.verdicts, *_overall(figures.verdicts)])
 
 
-def verdict_table(figures: CompFigures) -> str:
-    """Verdicts as text: a line per claim, then the numbers that decide."""
-    names = [reading.name for reading in figures.readings]
-    found = {(v.claim, v.reading): v for v in figures.verdicts}
-    whole = len(names) == len(READINGS)
-    heads = [*names, *(["all readings"] if whole else [])]
+def verdict_table(figures: FigureSet[Evidence]) -> str:
+    """Verdicts as text: a line per claim with a column per reading, then the numbers that decide."""
+    names = [reading.name for reading in figures.evidence.readings]
+    whole = _overall(figures.verdicts)
+    found = {(v.claim, v.reading): v for v in [*figures.verdicts, *whole]}
+    heads = {name: name for name in names} | ({_ALL: "all readings"} if whole else {})
     width = 1 + max(len(text) for text, _ in CLAIMS.values())
-    lines = [" " * (5 + width) + "".join(f"{head:<25}" for head in heads)]
+    lines = [" " * (5 + width) + "".join(f"{head:<25}" for head in heads.values())]
     for claim, (text, _) in CLAIMS.items():
-        words = [found[claim, name].verdict for name in names] + ([figures.overall()[claim]] if whole else [])
-        lines.append(f"{claim:<5}{text:<{width}}" + "".join(f"{word:<25}" for word in words))
+        lines.append(f"{claim:<5}{text:<{width}}" + "".join(f"{found[claim, name].verdict:<25}" for name in heads))
     lines = [line.rstrip() for line in lines]
     for claim in CLAIMS:
-        lines.append("")
-        for name in names:
-            verdict = found[claim, name]
-            lines.append(
-                f"{claim} {name}: {_numbers_text(verdict, 5)}" + (f" - {verdict.note}" if verdict.note else "")
-            )
+        lines += ["", *(reasons(found[claim, name]) for name in names)]
     if "S1" in names:
         lines += [
             "",
@@ -140,15 +95,25 @@ def verdict_table(figures: CompFigures) -> str:
     return "\n".join(lines)
 
 
-def _numbers_text(verdict: Verdict, digits: int) -> str:
-    return "; ".join(f"{name} = {value:.{digits}g}" for name, value in verdict.numbers.items())
+def _overall(verdicts: Sequence[Verdict]) -> list[Verdict]:
+    """One verdict per claim over all readings; none where there are not all of them."""
+    if {v.reading for v in verdicts} != set(READINGS):
+        return []
+    words = {claim: [v.verdict for v in verdicts if v.claim == claim] for claim in CLAIMS}
+    return [Verdict(claim, text, overall(words[claim]), reading=_ALL) for claim, (text, _) in CLAIMS.items()]
 
 
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _plain(entry) for key, entry in value.items()}
-    if hasattr(value, "tolist"):
-        value = value.tolist()
-    if isinstance(value, list):
-        return [_plain(entry) for entry in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+def _numbers(verdicts: Sequence[Verdict], e: Evidence) -> dict[str, Any]:
+    curves = {
+        r.name: {
+            "over_budget": _curves(r.over_budget),
+            "over_pod": {f"{budget:g} dB": _curves(found) for budget, found in r.over_pod.items()},
+        }
+        for r in e.readings
+    }
+    whole = {v.claim: v.verdict for v in _overall(verdicts)}
+    return {"overall": whole or None, "curves": curves, "pod": {name: vars(d) for name, d in e.detections.items()}}
+
+
+def _curves(found: dict[str, Curve]) -> dict[str, Any]:
+    return {scheme: vars(curve) for scheme, curve in found.items()}

@@ -1,25 +1,23 @@
-"""The letter's claims C1 to C10 as rules on the computed curves, and the verdicts they give.
+"""The letter's claims C1 to C10 as rules on the curves of one reading, and what the verdicts of all readings come to.
 
-    reproduced                 the rule holds
-    only under a convention    it holds with another averaging rule only, which the numbers name
+    only under a convention    the rule holds with another averaging rule only, which the numbers name
     fitted                     it holds only with a cross-link variance chosen so that it does
-    not reproduced             it does not hold
 
-A rule sees curves and nothing else: no verdict is written down here. What "about equal", "flat" and "typical" mean in
-numbers is stated by the constants below. S1 was selected for the claims to hold; see `comp_scenario`.
+What "about equal", "flat" and "typical" mean in numbers is stated by the constants below. S1 was selected for the
+claims to hold; see `comp_scenario`.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import replace
 
 import numpy as np
 
+from sim.figures.claims import CONVENTION, NOT, REPRODUCED, Claims, Finding, Verdict, finding, judge
 from sim.figures.comp_pod import SYMBOLS, Detection
 from sim.figures.comp_rates import SCHEMES
 from sim.figures.comp_readings import GAP_BUDGETS_DB, MATCH_FROM_DB, MATCH_TO_DB, Curve, Reading
 from sim.figures.comp_scenario import BUDGETS_DB, POD_BUDGETS_DB
 
-REPRODUCED, CONVENTION, FITTED, NOT = "reproduced", "only under a convention", "fitted", "not reproduced"
+FITTED = "fitted"  # beside the verdicts that all papers have
 
 SAME_POD = 0.02  # theory and simulation look equal in a figure; orthogonal symbols must agree within chance
 NUM_SIGMA = 4.0  # chance that one of 42 points is beyond: below 0.3 %
@@ -31,25 +29,9 @@ FIRST_DB = 9.0  # where only PPA should be feasible
 LAST_POD, HIGH_POD = 0.8, 0.99
 
 
-@dataclass(frozen=True)
-class Verdict:
-    """One claim under one reading."""
-
-    claim: str
-    text: str
-    reading: str
-    verdict: str
-    numbers: dict[str, float] = field(default_factory=dict)  # those that decide
-    note: str = ""
-
-
-def judge(reading: Reading, detection: Detection) -> list[Verdict]:
+def judge_reading(reading: Reading, detection: Detection) -> list[Verdict]:
     """Verdicts of one reading, C1 to C10."""
-    verdicts = []
-    for claim, (text, rule) in CLAIMS.items():
-        verdict, numbers, note = rule(reading, detection)
-        verdicts.append(Verdict(claim, text, reading.name, verdict, numbers, note))
-    return verdicts
+    return [replace(verdict, reading=reading.name) for verdict in judge(CLAIMS, reading, detection)]
 
 
 def overall(verdicts: list[str]) -> str:
@@ -61,31 +43,24 @@ def overall(verdicts: list[str]) -> str:
     return CONVENTION if {REPRODUCED, CONVENTION} & set(verdicts) else NOT
 
 
-_Found = tuple[str, dict[str, float], str]
-
-
-def _found(holds: bool, numbers: dict[str, float], note: str = "", convention: bool = False) -> _Found:
-    return (REPRODUCED if holds else CONVENTION if convention else NOT), numbers, note
-
-
-def _theory_is_simulation(reading: Reading, detection: Detection) -> _Found:
+def _theory_is_simulation(reading: Reading, detection: Detection) -> Finding:
     off = {symbols: np.abs(detection.deviation(symbols)) for symbols in SYMBOLS}
     chance = detection.chance(NUM_SIGMA)
     holds = bool(np.all(off["orthogonal"] <= chance))
     holds &= all(bool(np.all(off[symbols] <= SAME_POD + chance)) for symbols in SYMBOLS[1:])
     numbers = {f"max_deviation_{symbols}": float(np.max(value)) for symbols, value in off.items()}
     numbers["orthogonal_over_allowed"] = float(np.max(off["orthogonal"] / chance))
-    return _found(holds, numbers, "eq. (12) is exact for orthogonal symbols; others spread the noncentrality")
+    return finding(holds, numbers, "eq. (12) is exact for orthogonal symbols; others spread the noncentrality")
 
 
-def _rises(reading: Reading, detection: Detection) -> _Found:
+def _rises(reading: Reading, detection: Detection) -> Finding:
     ppa = reading.over_budget["PPA"]
     holds = all(_rising(curve) for curve in reading.over_budget.values())
     numbers = {f"ppa_at_{b:g}_db": ppa.at(b) for b in (9, 10, 12, 15, 19, 20)}
-    return _found(holds, numbers | _aside(reading, "share_of_draws_where_ppa_falls_with_budget"))
+    return finding(holds, numbers | _aside(reading, "share_of_draws_where_ppa_falls_with_budget"))
 
 
-def _ppa_is_best(reading: Reading, detection: Detection) -> _Found:
+def _ppa_is_best(reading: Reading, detection: Detection) -> Finding:
     numbers = {f"{s.lower()}_at_15_db": reading.over_budget[s].at(15) for s in SCHEMES}
     numbers |= _aside(reading, "share_of_draws_where_ppa_is_beaten")
     note = ""
@@ -97,10 +72,10 @@ def _ppa_is_best(reading: Reading, detection: Detection) -> _Found:
                 f"rule D, every scheme on its own feasible draws, inverts this: PPA {inverted:+.2f} bit/s/Hz against "
                 "EPA, which is feasible on good draws only"
             )
-    return _found(_best(reading.over_budget), numbers, note)
+    return finding(_best(reading.over_budget), numbers, note)
 
 
-def _only_ppa_at_first(reading: Reading, detection: Detection) -> _Found:
+def _only_ppa_at_first(reading: Reading, detection: Detection) -> Finding:
     ppa, *others = (reading.over_budget[s] for s in SCHEMES)
     numbers = {f"{s.lower()}_share_at_9_db": reading.over_budget[s].share_at(FIRST_DB) for s in SCHEMES}
     if reading.name != "S1":
@@ -121,10 +96,10 @@ def _only_ppa_at_first(reading: Reading, detection: Detection) -> _Found:
     elif not fail and reading.name != "S1":
         shares = " and ".join(f"{100 * curve.share_at(FIRST_DB):.1f} %" for curve in others)
         note = f"EPA and RPA are feasible in {shares} of the draws, so nothing sets in at 9 dB"
-    return _found(bool(half and ppa_holds), numbers, note, convention=half and reading.name == "M")
+    return finding(bool(half and ppa_holds), numbers, note, convention=half and reading.name == "M")
 
 
-def _gap_widens(reading: Reading, detection: Detection) -> _Found:
+def _gap_widens(reading: Reading, detection: Detection) -> Finding:
     ppa, epa = reading.over_budget["PPA"], reading.over_budget["EPA"]
     gaps = [ppa.at(b) - epa.at(b) for b in GAP_BUDGETS_DB]
     free = [reading.aside.get(f"free_gap_at_{b:g}_db", np.nan) for b in GAP_BUDGETS_DB]
@@ -136,10 +111,10 @@ def _gap_widens(reading: Reading, detection: Detection) -> _Found:
         numbers |= {f"free_gap_at_{b:g}_db": gap for b, gap in zip(GAP_BUDGETS_DB, free, strict=True)}
         note = "PPA's feasible draws are the good ones where the budget is small"
         note += "; without requirements, on all draws, the gap widens" if convention else ""
-    return _found(holds, numbers, note, convention)
+    return finding(holds, numbers, note, convention)
 
 
-def _four_db(reading: Reading, detection: Detection) -> _Found:
+def _four_db(reading: Reading, detection: Detection) -> Finding:
     match = reading.match
     numbers = {"epa_equals_ppa_at_15_db_at_db": match.total_power_db}
     if reading.name != "S1":
@@ -158,7 +133,7 @@ def _four_db(reading: Reading, detection: Detection) -> _Found:
     return NOT, numbers, ""
 
 
-def _bends_at_low_budget(reading: Reading, detection: Detection) -> _Found:
+def _bends_at_low_budget(reading: Reading, detection: Detection) -> Finding:
     ppa, *others = (reading.over_pod[LOW_DB][s] for s in SCHEMES)
     numbers = {f"ppa_at_{xi:g}": ppa.at(xi) for xi in (0.3, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99)}
     for s in SCHEMES[1:]:
@@ -179,20 +154,22 @@ def _bends_at_low_budget(reading: Reading, detection: Detection) -> _Found:
             "PPA does not bend down in the mean over its feasible draws, which are fewer and better as the PoD"
         )
         notes[-1] += " rises" + ("; on draws feasible throughout it does" if common else "")
-    return _found(steps and bends, numbers, "; ".join(notes), convention=bool(steps and common and reading.name == "M"))
+    return finding(
+        steps and bends, numbers, "; ".join(notes), convention=bool(steps and common and reading.name == "M")
+    )
 
 
-def _rpa_below_ppa(reading: Reading, detection: Detection) -> _Found:
+def _rpa_below_ppa(reading: Reading, detection: Detection) -> Finding:
     ppa, rpa = reading.over_pod[LOW_DB]["PPA"], reading.over_pod[LOW_DB]["RPA"]
     within = ppa.x <= LAST_POD + 1e-9
     # where RPA is infeasible the letter's flat line is what PPA is compared with
     level = np.where(np.isfinite(rpa.sum_rate), rpa.sum_rate, rpa.at(0.3))[within]
     holds = bool(np.all(ppa.sum_rate[within] > level))
     numbers = {"ppa_at_0.3": ppa.at(0.3), f"ppa_at_{LAST_POD:g}": ppa.at(LAST_POD), "rpa_at_0.3": rpa.at(0.3)}
-    return _found(holds, numbers | {"smallest_margin": float(np.min(ppa.sum_rate[within] - level))})
+    return finding(holds, numbers | {"smallest_margin": float(np.min(ppa.sum_rate[within] - level))})
 
 
-def _all_meet_high_pod(reading: Reading, detection: Detection) -> _Found:
+def _all_meet_high_pod(reading: Reading, detection: Detection) -> Finding:
     curves = reading.over_pod[HIGH_DB]
     numbers = {f"{s.lower()}_share_at_0.99": curves[s].share_at(HIGH_POD) for s in SCHEMES}
     if reading.name == "M":
@@ -206,18 +183,17 @@ def _all_meet_high_pod(reading: Reading, detection: Detection) -> _Found:
         note = "" if holds else "not all schemes meet all requirements in a typical draw"
     else:
         holds, note = all(np.isfinite(curves[s].at(HIGH_POD)) for s in SCHEMES), ""
-    return _found(bool(holds), numbers, note)
+    return finding(bool(holds), numbers, note)
 
 
-def _ppa_is_best_at_high_budget(reading: Reading, detection: Detection) -> _Found:
+def _ppa_is_best_at_high_budget(reading: Reading, detection: Detection) -> Finding:
     curves = reading.over_pod[HIGH_DB]
     numbers = {f"{s.lower()}_at_0.7": curves[s].at(0.7) for s in SCHEMES}
     numbers["ppa_drop_from_0.3_to_0.99"] = curves["PPA"].at(0.3) - curves["PPA"].at(HIGH_POD)
-    return _found(_best(curves, strictly=True), numbers)
+    return finding(_best(curves, strictly=True), numbers)
 
 
-_Rule = Callable[[Reading, Detection], _Found]
-CLAIMS: dict[str, tuple[str, _Rule]] = {
+CLAIMS: Claims[Reading, Detection] = {
     "C1": ("PoD: theory agrees with simulation", _theory_is_simulation),
     "C2": ("sum rate rises with the budget", _rises),
     "C3": ("PPA is best at equal budget", _ppa_is_best),

@@ -9,6 +9,7 @@ from sim.figures.comp_pod import SYMBOLS, Detection
 from sim.figures.comp_rates import SCHEMES
 from sim.figures.comp_readings import Curve, Reading
 from sim.figures.comp_scenario import POD, POD_BUDGETS_DB
+from sim.figures.drawing import DASHED, Drawn, legend_below, mean_line
 from testbed.plots import FAINT, GREY, INK, MARKERS, PALETTE, Columns, house_style, new_figure
 
 TITLES = {
@@ -22,7 +23,7 @@ _ONLY_ONE = "S1 is one draw: a share is 0 or 1"
 
 
 @house_style()
-def pod_figure(detections: dict[str, Detection]) -> tuple[Any, Columns]:
+def pod_figure(detections: dict[str, Detection]) -> Drawn:
     """2a: PoD of equal power over the budget, theory and trials, and below it how far apart they are.
 
     Args:
@@ -56,12 +57,12 @@ def pod_figure(detections: dict[str, Detection]) -> tuple[Any, Columns]:
         bottom.set(xlabel=_BUDGET_LABEL)
     axes[0, 0].set_ylabel("Probability of detection (equal power)")
     axes[1, 0].set_ylabel("Simulated\n− theory")
-    fig.legend(*axes[1, 0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
+    legend_below(fig, axes[1, 0], 4)
     return fig, columns
 
 
 @house_style()
-def budget_figure(readings: Sequence[Reading]) -> tuple[Any, Columns]:
+def budget_figure(readings: Sequence[Reading]) -> Drawn:
     """2b: sum rate over the budget."""
     fig, axes = _panels(len(readings))
     columns = Columns("reading", "scheme", "total_power_db", "sum_rate_bps_hz", "stderr", "feasible_share")
@@ -75,7 +76,7 @@ def budget_figure(readings: Sequence[Reading]) -> tuple[Any, Columns]:
 
 
 @house_style()
-def requirement_figure(readings: Sequence[Reading]) -> tuple[Any, Columns]:
+def requirement_figure(readings: Sequence[Reading]) -> Drawn:
     """2c: sum rate over the required PoD, for two budgets."""
     fig, axes = _panels(len(readings))
     columns = Columns(
@@ -84,7 +85,7 @@ def requirement_figure(readings: Sequence[Reading]) -> tuple[Any, Columns]:
     for (top, bottom), reading in zip(axes.T, readings, strict=True):
         for scheme in SCHEMES:
             for budget in reversed(POD_BUDGETS_DB):
-                look = {"ls": "--", "mfc": "white"} if budget == POD_BUDGETS_DB[0] else {}
+                look = DASHED if budget == POD_BUDGETS_DB[0] else {}
                 curve = reading.over_pod[budget][scheme]
                 _draw(top, bottom, scheme, curve, label=f"{scheme}, {budget:g} dB", **look)
                 columns.add(
@@ -103,9 +104,8 @@ def _panels(num: int) -> tuple[Any, Any]:
 
 def _draw(top: Any, bottom: Any, scheme: str, curve: Curve, label: str, **look: Any) -> None:
     k = SCHEMES.index(scheme)
-    arguments = {"color": PALETTE[k], "marker": MARKERS[k]} | look
-    top.errorbar(curve.x, curve.sum_rate, np.nan_to_num(curve.stderr), elinewidth=1.0, label=label, **arguments)
-    arguments |= {"ms": 3.5}
+    mean_line(top, k, curve.x, curve.sum_rate, curve.stderr, label=label, **look)
+    arguments = {"color": PALETTE[k], "marker": MARKERS[k], **look, "ms": 3.5}
     x = curve.x
     if np.all(np.isnan(curve.stderr)):  # one draw: 0 or 1 and nothing between, side by side to be seen
         arguments |= {"ls": "none"}
@@ -121,7 +121,7 @@ def _finish(fig: Any, axes: Any, readings: Sequence[Reading]) -> None:
             bottom.annotate(_ONLY_ONE, (0.5, 0.5), xycoords="axes fraction", ha="center", fontsize=8.5, color=INK)
     axes[0, 0].set_ylabel("Sum rate (bit/s/Hz)")
     axes[1, 0].set_ylabel(_SHARE_LABEL)
-    fig.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
+    legend_below(fig, axes[0, 0], 3)
 
 
 def _numbers(curve: Curve) -> dict[str, Any]:

@@ -12,7 +12,6 @@ gaussian    random, the power of a block varies as well
 Source: CoMP-ISAC letter, eqs. (4)-(12), Fig. 2a. Differs: the letter names neither symbols nor the scheme.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 
@@ -25,8 +24,8 @@ from sim.figures.comp_scenario import (
     PFA,
     SENSING_NOISE_VAR,
     Channels,
-    random_generator,
 )
+from sim.figures.draws import Advance, random_generator
 from testbed.sensing.glrt import glrt
 from testbed.theory.detection import detection_probability, glrt_threshold
 from testbed.units import undb
@@ -95,7 +94,7 @@ def simulate(
     total_power_db: NDArray[np.float64],
     trials: int,
     seed: int,
-    advance: Callable[[int], None],
+    advance: Advance,
     *,
     chunk: int = 250,
 ) -> Detection:

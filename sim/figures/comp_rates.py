@@ -6,7 +6,6 @@
 `largest_sum_rates` is the one place where a solver is called.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,6 +20,7 @@ from sim.figures.comp_scenario import (
     Channels,
     required_sensing_snr,
 )
+from sim.figures.draws import Advance
 from testbed.allocation.comp import CompProblems, solve_many
 from testbed.units import undb
 
@@ -56,7 +56,7 @@ def sweep(
     total_power_db: NDArray[np.float64],
     pod: NDArray[np.float64],
     method: str,
-    advance: Callable[[int], None],
+    advance: Advance,
 ) -> Sweep:
     """All schemes for all draws at K points.
 
@@ -82,7 +82,7 @@ def largest_sum_rates(
     min_comm_sinr: float,
     min_sensing_snr: NDArray[np.float64],
     method: str,
-    advance: Callable[[int], None] = lambda count: None,
+    advance: Advance = lambda count: None,
 ) -> NDArray[np.float64]:
     """Sum rate of PPA for D draws at K points, shape (D, K), NaN where infeasible.
 

@@ -11,7 +11,6 @@ share of draws in which a scheme meets every requirement goes with every curve.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +26,7 @@ from sim.figures.comp_scenario import (
     Channels,
     required_sensing_snr,
 )
+from sim.figures.draws import Advance, mean_of
 
 READINGS = ("S1", "M", "Z")
 MIN_RATE = float(np.log2(1 + MIN_COMM_SINR))
@@ -93,7 +93,7 @@ class Rates:
     method: str
 
 
-def solve_rates(channels: Channels, method: str, advance: Callable[[int], None]) -> Rates:
+def solve_rates(channels: Channels, method: str, advance: Advance) -> Rates:
     """Solve every point of figures 2b and 2c for every draw; `advance` is called with the number of draws done."""
     budgets = np.concatenate([BUDGETS_DB, *(np.full(len(PODS), b) for b in POD_BUDGETS_DB)])
     pods = np.concatenate([np.full(len(BUDGETS_DB), POD), *(PODS for _ in POD_BUDGETS_DB)])
@@ -104,7 +104,7 @@ def solve_rates(channels: Channels, method: str, advance: Callable[[int], None])
     return Rates(channels, found.pick(np.isnan(part)), over_pod, free, method)
 
 
-def read(name: str, rates: Rates, advance: Callable[[int], None] = lambda count: None) -> Reading:
+def read(name: str, rates: Rates, advance: Advance = lambda count: None) -> Reading:
     """The curves of one of READINGS; `advance` is called with 1 for each of FIT_STEPS of an ensemble."""
     return Reading(
         name,
@@ -122,13 +122,13 @@ def curves(name: str, found: Sweep, x: NDArray[np.float64]) -> dict[str, Curve]:
     for scheme in SCHEMES:
         rate, feasible = found.sum_rate[scheme], found.feasible[scheme]
         if name == "Z":
-            mean, stderr = _mean(np.where(feasible, rate, 0.0), np.full_like(feasible, True))
+            mean, stderr = mean_of(np.where(feasible, rate, 0.0), np.full_like(feasible, True))
         elif name == "M" and scheme != "PPA":
-            mean, stderr = _mean(rate, np.full_like(feasible, True))
+            mean, stderr = mean_of(rate, np.full_like(feasible, True))
             passed = (np.mean(found.mean_pod[scheme], axis=0) >= found.pod) & (mean / NUM_CELLS >= MIN_RATE)
             mean, stderr = np.where(passed, mean, np.nan), np.where(passed, stderr, np.nan)
         else:
-            mean, stderr = _mean(rate, feasible)
+            mean, stderr = mean_of(rate, feasible)
         made[scheme] = Curve(x, mean, stderr, np.mean(feasible, axis=0))
     return made
 
@@ -146,7 +146,7 @@ def matching_budget_db(target: float, rate_at: Callable[[float], float]) -> floa
     return high
 
 
-def _match(name: str, rates: Rates, advance: Callable[[int], None]) -> Match:
+def _match(name: str, rates: Rates, advance: Advance) -> Match:
     best = rates.over_budget.sum_rate["PPA"][:, BUDGETS_DB == MATCH_FROM_DB][:, 0]
     if name == "S1":
         return Match(_match_of(rates.channels, best, "zero")[0], np.nan)
@@ -157,7 +157,7 @@ def _match(name: str, rates: Rates, advance: Callable[[int], None]) -> Match:
     return Match(*first, *second, _fit(name, rates, advance))
 
 
-def _fit(name: str, rates: Rates, advance: Callable[[int], None]) -> float | None:
+def _fit(name: str, rates: Rates, advance: Advance) -> float | None:
     """Cross-link variance with which the match is MATCH_TO_DB: with requirements by Z, without by M."""
     budget = np.array([MATCH_FROM_DB])
     demand = (MIN_COMM_SINR, required_sensing_snr(np.array([POD]))) if name == "Z" else (0.0, np.zeros(1))
@@ -228,13 +228,3 @@ def _aside(rates: Rates) -> dict[str, float]:
 
 def _difference(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
     return float(np.mean(a) - np.mean(b)) if a.size and b.size else float("nan")
-
-
-def _mean(values: NDArray[np.float64], counts: NDArray[np.bool_]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Mean of what counts along the first axis, and its standard error; NaN where nothing, or one, counts."""
-    num = np.sum(counts, axis=0)
-    arguments: dict[str, Any] = {"axis": 0, "where": counts}
-    with np.errstate(invalid="ignore", divide="ignore"):
-        mean = np.sum(values, **arguments) / num
-        square = np.sum((values - mean) ** 2, **arguments)
-        return mean, np.where(num > 1, np.sqrt(square / (num - 1) / num), np.nan)

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from sim.figures.draws import random_generator
 from testbed.theory.detection import required_noncentrality
 from testbed.units import undb
 
@@ -81,11 +82,6 @@ def draw_channels(seed: int, first: int, count: int) -> Channels:
     h = normal.view(np.complex128)[..., 0] / np.sqrt(2)
     variance = np.where(np.eye(L, dtype=bool), 1.0, CROSS_VAR)
     return Channels(variance * np.abs(h[:, 0]) ** 2, h[:, 1], uniform / np.sum(uniform, axis=1, keepdims=True))
-
-
-def random_generator(seed: int, *index: int) -> np.random.Generator:
-    """The generator of one draw or one trial."""
-    return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=index))
 
 
 def required_sensing_snr(pod: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -1,18 +1,14 @@
-"""The cooperative paper's claims F1 to F9 as rules on what was drawn and computed, and the verdicts they give.
+"""The cooperative paper's claims F1 to F9 as rules on what was drawn and computed.
 
-    reproduced                 the rule holds
-    only under a convention    it holds for one reading of what the paper leaves open, or in part
-    not reproduced             it does not hold
-
-A rule sees curves and nothing else: no verdict is written down here.
+A convention is one reading of what the paper leaves open, or a part of what it claims.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sim.figures.claims import Claims, Finding, finding
 from sim.figures.cooperative_sweeps import (
     FAR_NUM_NODES,
     LOADS,
@@ -26,8 +22,6 @@ from sim.figures.cooperative_sweeps import (
 from testbed.allocation.cooperative import region_area
 from testbed.theory.cooperative import VIEWS, acceptance, comm_acceptance, mean_crlb, mean_rate
 from testbed.theory.cooperative_law import MeanForm
-
-REPRODUCED, CONVENTION, NOT = "reproduced", "only under a convention", "not reproduced"
 
 EXACT = 1e-9  # relative: rounding of a containment
 SLIGHT = 0.25  # relative: more is not a slight deviation
@@ -46,54 +40,29 @@ class Evidence:
     regions: dict[float, Region]
 
 
-@dataclass(frozen=True)
-class Verdict:
-    """One claim."""
-
-    claim: str
-    text: str
-    verdict: str
-    numbers: dict[str, float] = field(default_factory=dict)  # those that decide
-    note: str = ""
-
-
-def judge(evidence: Evidence) -> list[Verdict]:
-    """Verdicts F1 to F9."""
-    verdicts = []
-    for claim, (text, rule) in CLAIMS.items():
-        verdict, numbers, note = rule(evidence)
-        verdicts.append(Verdict(claim, text, verdict, numbers, note))
-    return verdicts
-
-
-_Found = tuple[str, dict[str, float], str]
-
-
-def _found(holds: bool, numbers: dict[str, float], note: str = "", convention: bool = False) -> _Found:
-    return (REPRODUCED if holds else CONVENTION if convention else NOT), numbers, note
-
-
 def far_slope(found: Bounds) -> float:
     """Slope of (pi lambda)^-1 CRLB^-1/2 over ln N at the last five: (constant of the law)^-1/2."""
     return float(np.polyfit(np.log(FAR_NUM_NODES[-5:]), found.far_mean[-5:] ** -0.5 / np.pi, 1)[0])
 
 
-def _falls_like_log_squared(evidence: Evidence) -> _Found:
+def _falls_like_log_squared(evidence: Evidence) -> Finding:
     slope = far_slope(evidence.bounds)
     product = evidence.bounds.far_mean * np.log(FAR_NUM_NODES) ** 2 * np.pi**2
     numbers = {"slope": slope, "slope_of_constant_2": 0.5**0.5, "product_at_1e9": float(product[0])}
     numbers |= {"product_at_1e300": float(product[-1])}
-    return _found(
+    return finding(
         0.69 < slope < 0.73, numbers, "the product approaches its limit like 1 / ln N: no practical N shows it"
     )
 
 
-def _constant_is_one(evidence: Evidence) -> _Found:
+def _constant_is_one(evidence: Evidence) -> Finding:
     constant = far_slope(evidence.bounds) ** -2
-    return _found(abs(constant - 1) < 0.1, {"constant": constant}, "it is 2; (13), from which it follows, has it right")
+    return finding(
+        abs(constant - 1) < 0.1, {"constant": constant}, "it is 2; (13), from which it follows, has it right"
+    )
 
 
-def _slight_deviation(evidence: Evidence) -> _Found:
+def _slight_deviation(evidence: Evidence) -> Finding:
     found = evidence.bounds
     approximation = mean_crlb(found.num_nodes)
     few = found.num_nodes <= 4
@@ -104,19 +73,19 @@ def _slight_deviation(evidence: Evidence) -> _Found:
     finite = min(found.tail_index.values()) > 1
     note = "a tail index of 1 or less is an infinite mean: two and three nodes can stand in line with the target"
     close = bool(np.all(np.abs(mean[few] - 1) < SLIGHT))
-    return _found(finite and close, numbers, note, convention=bool(np.all(np.abs(median[few] - 1) < SLIGHT)))
+    return finding(finite and close, numbers, note, convention=bool(np.all(np.abs(median[few] - 1) < SLIGHT)))
 
 
-def _only_incremental(evidence: Evidence) -> _Found:
+def _only_incremental(evidence: Evidence) -> Finding:
     mean, median = (1 - curve[1:] / curve[:-1] for curve in (evidence.bounds.mean, evidence.bounds.median))
     numbers = {f"gain_{N}_to_{N + 1}": float(mean[N - 2]) for N in (4, 10, 20)}
     numbers |= {f"gain_of_median_{N}_to_{N + 1}": float(median[N - 2]) for N in (4, 10, 20)}
     late = all(gain[8:].max() < INCREMENTAL for gain in (mean, median))
     early = all(gain[2] > INCREMENTAL for gain in (mean, median))
-    return _found(late and early, numbers, "one more node cuts the mean bound by these shares")
+    return finding(late and early, numbers, "one more node cuts the mean bound by these shares")
 
 
-def _best_cluster(evidence: Evidence) -> _Found:
+def _best_cluster(evidence: Evidence) -> Finding:
     found = evidence.rates
     numbers: dict[str, float] = {}
     holds = True
@@ -129,10 +98,10 @@ def _best_cluster(evidence: Evidence) -> _Found:
         holds = holds and same and falls and inside
     one = LOADS.index(1.0)
     numbers["largest_rate_at_load_1"] = float(np.max(found.theorem2[one, -1]))
-    return _found(holds, numbers, f"the same for p^c = {', '.join(f'{share:g}' for share in SHARES)}")
+    return finding(holds, numbers, f"the same for p^c = {', '.join(f'{share:g}' for share in SHARES)}")
 
 
-def _theory_matches(evidence: Evidence) -> _Found:
+def _theory_matches(evidence: Evidence) -> Finding:
     over, sigmas = [], []
     for (load, share, L), (mean, stderr) in evidence.rates.drawn.items():
         at = LOADS.index(load), SHARES.index(share), L - 1
@@ -143,10 +112,10 @@ def _theory_matches(evidence: Evidence) -> _Found:
     numbers["exact_largest_in_stderr"] = float(np.max(sigmas))
     note = "Theorem 2 takes r and eta as independent; the exact form does not, and is what is drawn"
     exact = max(sigmas) < NUM_SIGMA
-    return _found(off < CLOSE and exact, numbers, note, convention=off < NEAR and exact)
+    return finding(off < CLOSE and exact, numbers, note, convention=off < NEAR and exact)
 
 
-def _best_is_the_number_of_blocks(evidence: Evidence) -> _Found:
+def _best_is_the_number_of_blocks(evidence: Evidence) -> Finding:
     N = np.arange(2, 41)
     numbers: dict[str, float] = {}
     forms: tuple[tuple[MeanForm, str], ...] = ("law", "16"), ("mean_distance", "12")
@@ -159,16 +128,16 @@ def _best_is_the_number_of_blocks(evidence: Evidence) -> _Found:
     numbers["best_drawn_trimmed"] = float(drawn.num_nodes[np.argmin(drawn.trimmed)])
     hits = [value == NUM_BLOCKS for value in numbers.values()]
     note = "15 with (16) and the repaired station view only; simulated bounds are flat from 11 to 14"
-    return _found(all(hits), numbers, note, convention=any(hits))
+    return finding(all(hits), numbers, note, convention=any(hits))
 
 
-def _region_grows(evidence: Evidence) -> _Found:
+def _region_grows(evidence: Evidence) -> Finding:
     areas = {C: region_area(region.rates, region.cooperative) for C, region in evidence.regions.items()}
     numbers = {f"area_at_{C:g}": area for C, area in areas.items()}
-    return _found(bool(np.all(np.diff(list(areas.values())) > 0)), numbers, "area under the rate against 1 / CRLB")
+    return finding(bool(np.all(np.diff(list(areas.values())) > 0)), numbers, "area under the rate against 1 / CRLB")
 
 
-def _contains(evidence: Evidence) -> _Found:
+def _contains(evidence: Evidence) -> Finding:
     held = {
         name: [C for C, region in evidence.regions.items() if _inside(region.cooperative, getattr(region, name))]
         for name in ("joint", "slot")
@@ -177,10 +146,10 @@ def _contains(evidence: Evidence) -> _Found:
     numbers["least_backhaul_slot"] = min(held["slot"], default=np.nan)
     whole = [len(found) == len(evidence.regions) for found in held.values()]
     note = "joint: a theorem, R_c is concave in p^c; slot: each slot has all of the backhaul to itself"
-    return _found(all(whole), numbers, note, convention=any(whole))
+    return finding(all(whole), numbers, note, convention=any(whole))
 
 
-def _advantage_grows(evidence: Evidence) -> _Found:
+def _advantage_grows(evidence: Evidence) -> Finding:
     numbers: dict[str, float] = {}
     grows = []
     for name in ("slot", "joint"):
@@ -189,10 +158,10 @@ def _advantage_grows(evidence: Evidence) -> _Found:
             ratio.append(_ratio(region, name))
             numbers[f"{name}_at_{C:g}"] = ratio[-1]
         grows.append(bool(np.all(np.diff(ratio) >= -EXACT)))
-    return _found(all(grows), numbers, "area of the region over that of time sharing", convention=any(grows))
+    return finding(all(grows), numbers, "area of the region over that of time sharing", convention=any(grows))
 
 
-def _rate_grows_with_density(evidence: Evidence) -> _Found:
+def _rate_grows_with_density(evidence: Evidence) -> Finding:
     """Stations per area at a fixed density of users: the load falls."""
     del evidence
     L, densities = 12, (0.5, 1.0, 2.0)
@@ -200,11 +169,10 @@ def _rate_grows_with_density(evidence: Evidence) -> _Found:
     rate = [mean_rate(L, 1.0, acceptance=k) for k in kappa]
     numbers = {f"rate_at_density_{density:g}": value for density, value in zip(densities, rate, strict=True)}
     note = "only because fewer requests are refused: at the same acceptance the rate does not know the density"
-    return _found(False, numbers, note, convention=bool(np.all(np.diff(rate) > 0)))
+    return finding(False, numbers, note, convention=bool(np.all(np.diff(rate) > 0)))
 
 
-_Rule = Callable[[Evidence], _Found]
-CLAIMS: dict[str, tuple[str, _Rule]] = {
+CLAIMS: Claims[Evidence] = {
     "F1": ("the bound falls as 1 / ln^2 N", _falls_like_log_squared),
     "F1b": ("with the constant 1 of (14)", _constant_is_one),
     "F2": ("(12) deviates slightly for N <= 4", _slight_deviation),

@@ -1,11 +1,10 @@
 """Figures 2 to 5 of the cooperative paper; medians and trimmed means beside means, both accountings of time sharing."""
 
-from typing import Any
-
 import numpy as np
 
 from sim.figures.cooperative_claims import Evidence
 from sim.figures.cooperative_sweeps import DRAWN_SIZES, LOADS, MAX_CLUSTER, NUM_BLOCKS, SHARES
+from sim.figures.drawing import Drawn
 from testbed.plots import GREY, INK, MARKERS, PALETTE, Columns, house_style, new_figure
 from testbed.theory.cooperative import VIEWS, acceptance, mean_crlb
 
@@ -14,7 +13,7 @@ _RATE_LABEL = "Mean rate (nats/s/Hz)"
 
 
 @house_style()
-def bound_figure(evidence: Evidence) -> tuple[Any, Columns]:
+def bound_figure(evidence: Evidence) -> Drawn:
     """2: bound over the number of sensing nodes, all accepting."""
     found = evidence.bounds
     N = found.num_nodes
@@ -41,7 +40,7 @@ def bound_figure(evidence: Evidence) -> tuple[Any, Columns]:
 
 
 @house_style()
-def acceptance_figure(evidence: Evidence) -> tuple[Any, Columns]:
+def acceptance_figure(evidence: Evidence) -> Drawn:
     """3: the same where base stations have blocks for 15 requests, and their acceptance."""
     found = evidence.shared
     N = np.arange(2, 26)
@@ -73,7 +72,7 @@ def acceptance_figure(evidence: Evidence) -> tuple[Any, Columns]:
 
 
 @house_style()
-def rate_figure(evidence: Evidence) -> tuple[Any, Columns]:
+def rate_figure(evidence: Evidence) -> Drawn:
     """4: mean rate over the users' cluster size, for some power shares and some loads."""
     found, L = evidence.rates, np.arange(1, MAX_CLUSTER + 1)
     fig, (left, right) = new_figure(1, 2, size_in=(9.6, 4.4), sharey=True)
@@ -103,7 +102,7 @@ def rate_figure(evidence: Evidence) -> tuple[Any, Columns]:
 
 
 @house_style()
-def region_figure(evidence: Evidence) -> tuple[Any, Columns]:
+def region_figure(evidence: Evidence) -> Drawn:
     """5: rate against bound at some backhauls, cooperative and by time sharing."""
     fig, axes = new_figure(1, 2, size_in=(9.6, 4.4), sharex=True, sharey=True)
     columns = Columns("backhaul_nats", "scheme", "rate_nats", "normalised_crlb")

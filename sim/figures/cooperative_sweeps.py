@@ -4,7 +4,6 @@ Means of bounds are infinite for two and three nodes and slow to settle up to si
 and the mean without the largest 1 %.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sim.figures.cooperative_scenario import layouts, shared_field, user_rates
+from sim.figures.draws import Advance
 from testbed.allocation.cooperative import (
     MeanProblem,
     RateModel,
@@ -39,7 +39,6 @@ _FAR_DRAWN, _FAR_LAYOUTS = 3000, 400
 _CHUNK = 5000
 _STATIONS = 400  # per torus
 
-Advance = Callable[[int], None]
 Curve = NDArray[np.float64]
 
 

@@ -3,16 +3,15 @@
 Files in the folder asked for: 3_cdf, 4_self_interference and 5_threshold, each as PNG, SVG and CSV, and verdicts.csv.
 """
 
-import csv
-import math
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from sim.figures.localization_claims import CLAIMS, Evidence, Verdict, judge
+from sim.figures.claims import judge, table
+from sim.figures.figure_set import FigureSet, Progress, write_files
+from sim.figures.localization_claims import CLAIMS, Evidence
 from sim.figures.localization_drawing import cdf_figure, self_gain_figure, threshold_figure
 from sim.figures.localization_scenario import Setting, draw
 from sim.figures.localization_sweeps import (
@@ -25,37 +24,9 @@ from sim.figures.localization_sweeps import (
     over_self_gain,
     over_threshold,
 )
-from testbed.plots import save_figure
-
-Advance = Callable[[int], None]
-Progress = Callable[[str, int], Advance]  # what is done and its length -> how to tell how far it is
 
 
-@dataclass(frozen=True, eq=False)
-class LocalizationFigures:
-    """Everything that figures and verdicts are made of."""
-
-    evidence: Evidence
-    verdicts: list[Verdict]
-    settings: dict[str, Any]
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain JSON; NaN and infinity become null."""
-        sweeps = {
-            "self_gain": self.evidence.self_gain,
-            "self_gain_without_static_paths": self.evidence.cancelled,
-            "threshold": self.evidence.threshold,
-        }
-        return _plain(
-            {
-                "settings": self.settings,
-                "verdicts": [asdict(verdict) for verdict in self.verdicts],
-                "curves": {name: _curves(sweep) for name, sweep in sweeps.items()},
-            }
-        )
-
-
-def compute(draws: int, seed: int, progress: Progress, setting: Setting | None = None) -> LocalizationFigures:
+def compute(draws: int, seed: int, progress: Progress, setting: Setting | None = None) -> FigureSet[Evidence]:
     """Draw, solve and judge.
 
     Args:
@@ -72,36 +43,29 @@ def compute(draws: int, seed: int, progress: Progress, setting: Setting | None =
         over_self_gain(drops.with_direct_gain_db(CANCELLED_DB), progress("static paths cancelled", draws)),
         least_mean_std(drops, CDF_SELF_GAINS_DB, progress("least mean", draws)),
     )
-    return LocalizationFigures(evidence, judge(evidence), {"draws": draws, "seed": seed, **asdict(setting)})
+    settings = {"draws": draws, "seed": seed, **asdict(setting)}
+    return FigureSet(evidence, judge(CLAIMS, evidence), settings, _numbers)
 
 
-def write(figures: LocalizationFigures, folder: Path) -> list[Path]:
+def write(figures: FigureSet[Evidence], folder: Path) -> list[Path]:
     """Draw and write everything; the files that were written."""
     drawn = {
         "3_cdf": cdf_figure(figures.evidence),
         "4_self_interference": self_gain_figure(figures.evidence),
         "5_threshold": threshold_figure(figures.evidence),
     }
-    files: list[Path] = []
-    for name, (fig, columns) in drawn.items():
-        saved = save_figure(fig, folder / name, columns)
-        files += [saved.png, saved.svg, saved.csv]
-    path = folder / "verdicts.csv"
-    with path.open("w", newline="", encoding="utf-8") as file:
-        rows = csv.writer(file, lineterminator="\n")
-        rows.writerow(["claim", "text", "verdict", "numbers", "note"])
-        rows.writerows([v.claim, v.text, v.verdict, _numbers_text(v, 6), v.note] for v in figures.verdicts)
-    return [*files, path]
+    return write_files(folder, drawn, figures.verdicts)
 
 
-def verdict_table(figures: LocalizationFigures) -> str:
+def verdict_table(figures: FigureSet[Evidence]) -> str:
     """Verdicts as text: a line per claim, then the numbers that decide."""
-    width = 2 + max(len(text) for text, _ in CLAIMS.values())
-    lines = [f"{v.claim:<6}{v.text:<{width}}{v.verdict}" for v in figures.verdicts]
-    for v in figures.verdicts:
-        lines += ["", f"{v.claim}: {_numbers_text(v, 5)}" + (f" - {v.note}" if v.note else "")]
-    lines += ["", "The paper's numbers are lost; most parameters are choices, so effects are judged, not values."]
-    return "\n".join(lines)
+    remark = "The paper's numbers are lost; most parameters are choices, so effects are judged, not values."
+    return table(figures.verdicts, remark)
+
+
+def _numbers(e: Evidence) -> dict[str, Any]:
+    sweeps = {"self_gain": e.self_gain, "self_gain_without_static_paths": e.cancelled, "threshold": e.threshold}
+    return {"curves": {name: _curves(sweep) for name, sweep in sweeps.items()}}
 
 
 def _curves(sweep: Sweep) -> dict[str, Any]:
@@ -113,17 +77,3 @@ def _curves(sweep: Sweep) -> dict[str, Any]:
             found[f"{scheme.lower()}_{metric}_m"] = curve.mean
             found[f"{scheme.lower()}_{metric}_stderr_m"] = curve.stderr
     return found
-
-
-def _numbers_text(verdict: Verdict, digits: int) -> str:
-    return "; ".join(f"{name} = {value:.{digits}g}" for name, value in verdict.numbers.items())
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _plain(entry) for key, entry in value.items()}
-    if hasattr(value, "tolist"):
-        value = value.tolist()
-    if isinstance(value, list):
-        return [_plain(entry) for entry in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,24 +1,18 @@
-"""The localisation paper's claims C3.1 to C5.3 as rules on the computed sweeps, and the verdicts they give.
+"""The localisation paper's claims C3.1 to C5.3 as rules on the computed sweeps.
 
-    reproduced                 the rule holds
-    only under a convention    it holds for one of two sets of drops only
-    not reproduced             it does not hold
-
-A rule sees sweeps and nothing else: no verdict is written down here. C3.3, C4.3 and C5.3 hold on every drop or not at
-all; the others are about means over drops. The paper's own numbers are lost: what is judged is the effect it describes.
+A convention is one of two sets of drops. C3.3, C4.3 and C5.3 hold on every drop or not at all; the others are about
+means over drops. The paper's own numbers are lost: what is judged is the effect it describes.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sim.figures.claims import Claims, Finding, finding
 from sim.figures.localization_scenario import MAX_POWER_W
 from sim.figures.localization_sweeps import CDF_SELF_GAINS_DB, COMMON_DB, Sweep
 from testbed.units import db
-
-REPRODUCED, CONVENTION, NOT = "reproduced", "only under a convention", "not reproduced"
 
 EXACT = 1e-9  # relative: rounding of a bound that holds per drop
 SATURATED = 0.01  # of the relative gain: less is a curve that has become flat
@@ -44,34 +38,7 @@ class Evidence:
         return np.all(self.threshold.feasible[:, self.threshold.x <= COMMON_DB], axis=1)
 
 
-@dataclass(frozen=True)
-class Verdict:
-    """One claim."""
-
-    claim: str
-    text: str
-    verdict: str
-    numbers: dict[str, float] = field(default_factory=dict)  # those that decide
-    note: str = ""
-
-
-def judge(evidence: Evidence) -> list[Verdict]:
-    """Verdicts C3.1 to C5.3."""
-    verdicts = []
-    for claim, (text, rule) in CLAIMS.items():
-        verdict, numbers, note = rule(evidence)
-        verdicts.append(Verdict(claim, text, verdict, numbers, note))
-    return verdicts
-
-
-_Found = tuple[str, dict[str, float], str]
-
-
-def _found(holds: bool, numbers: dict[str, float], note: str = "", convention: bool = False) -> _Found:
-    return (REPRODUCED if holds else CONVENTION if convention else NOT), numbers, note
-
-
-def _crosses(evidence: Evidence) -> _Found:
+def _crosses(evidence: Evidence) -> Finding:
     sweep = evidence.self_gain
     of_means, cancelled = sweep.crossing("avg"), evidence.cancelled.crossing("avg")
     first, last = (_gains(sweep, "avg")[k] for k in (0, -1))
@@ -93,10 +60,10 @@ def _crosses(evidence: Evidence) -> _Found:
     ic = np.stack([sweep.metric("IC", "avg")[known, sweep.at(x)] for x in CDF_SELF_GAINS_DB], axis=1)
     if np.all(np.mean(evidence.least_mean[known], axis=2) <= ic * (1 + EXACT)):
         note += "; powers of the least mean are never above IC where IC serves"
-    return _found(first > 0 > last and of_means.changes == 1, numbers, note)
+    return finding(first > 0 > last and of_means.changes == 1, numbers, note)
 
 
-def _gain_saturates(evidence: Evidence) -> _Found:
+def _gain_saturates(evidence: Evidence) -> Finding:
     sweep = evidence.self_gain
     gain = _gains(sweep, "avg")
     below = sweep.x <= sweep.crossing("avg").at
@@ -105,28 +72,28 @@ def _gain_saturates(evidence: Evidence) -> _Found:
     flat = abs(gain[sweep.at(-140)] - gain[sweep.at(-130)])
     numbers = {f"gain_avg_at_{x:g}_db": float(gain[sweep.at(x)]) for x in (-140, -120, -110, -105)}
     numbers |= {"gain_max_at_-140_db": float(_gains(sweep, "max")[sweep.at(-140)]), "change_to_-130_db": float(flat)}
-    return _found(falls and flat < SATURATED, numbers, "gains are over IC's mean, where the optimum is better")
+    return finding(falls and flat < SATURATED, numbers, "gains are over IC's mean, where the optimum is better")
 
 
-def _worst_never_above(evidence: Evidence) -> _Found:
+def _worst_never_above(evidence: Evidence) -> Finding:
     sweep = evidence.self_gain
     ratio = (sweep.metric("optimum", "max") / sweep.metric("IC", "max"))[sweep.ic_serves]
     share = float(np.mean(ratio <= 1 + EXACT)) if len(ratio) else np.nan
     numbers = {"share_of_drops": share, "largest_ratio": float(np.max(ratio, initial=-np.inf)), "pairs": len(ratio)}
-    return _found(share == 1, numbers, "exact, at every level, where IC serves the users")
+    return finding(share == 1, numbers, "exact, at every level, where IC serves the users")
 
 
-def _power_falls(evidence: Evidence) -> _Found:
+def _power_falls(evidence: Evidence) -> Finding:
     sweep = evidence.self_gain
     power = np.mean(sweep.power_w[sweep.feasible[:, 0]], axis=(0, 2))
     in_dbm = 30 + db(power)
     mean_dbm = 30 + np.mean(db(sweep.power_w[sweep.feasible[:, 0]]), axis=(0, 2))
     numbers = {f"mean_power_dbm_at_{x:g}_db": float(in_dbm[sweep.at(x)]) for x in (-140, -105, -100, -90, -80)}
     numbers |= {f"mean_of_dbm_at_{x:g}_db": float(mean_dbm[sweep.at(x)]) for x in (-140, -80)}
-    return _found(bool(np.all(np.diff(power) < 0)), numbers, "a property of the average only, see C4.3")
+    return finding(bool(np.all(np.diff(power) < 0)), numbers, "a property of the average only, see C4.3")
 
 
-def _std_rises(evidence: Evidence) -> _Found:
+def _std_rises(evidence: Evidence) -> Finding:
     sweep = evidence.self_gain
     std = sweep.std_m["optimum"][sweep.feasible[:, 0]]
     mean = np.mean(std, axis=0)
@@ -137,32 +104,32 @@ def _std_rises(evidence: Evidence) -> _Found:
     apart = float(np.max(sigmas) * np.sqrt(len(std)))
     numbers = {f"mean_std_m_at_{x:g}_db": float(np.mean(mean[sweep.at(x)])) for x in (-140, -110, -80)}
     numbers |= {"largest_spread_of_stations": float(np.max(spread)), "largest_difference_in_stderr": apart}
-    return _found(rises and apart <= NUM_SIGMA, numbers, "the scene is symmetric; stations may differ by chance only")
+    return finding(rises and apart <= NUM_SIGMA, numbers, "the scene is symmetric; stations may differ by chance only")
 
 
-def _one_at_its_cap(evidence: Evidence) -> _Found:
+def _one_at_its_cap(evidence: Evidence) -> Finding:
     ratio = [np.max(sweep.power_w[sweep.feasible], axis=1) / MAX_POWER_W for sweep in _all(evidence)]
     found = np.concatenate(ratio)
     numbers = {"smallest_of_largest_power_over_cap": float(np.min(found)), "largest": float(np.max(found))}
-    return _found(bool(np.all(found == 1)), numbers, "more power for all raises every SINR")
+    return finding(bool(np.all(found == 1)), numbers, "more power for all raises every SINR")
 
 
-def _too_coarse(evidence: Evidence) -> _Found:
+def _too_coarse(evidence: Evidence) -> Finding:
     coarse = evidence.self_gain.curve("optimum", "avg").mean
     fine = {scheme: evidence.cancelled.curve(scheme, "avg").at(-140) for scheme in ("IC", "optimum")}
     numbers = {"least_mean_std_m": float(np.min(coarse))}
     numbers |= {f"{scheme.lower()}_without_static_paths_m": value for scheme, value in fine.items()}
     holds = bool(np.all(coarse >= COARSE_M) and max(fine.values()) <= FINE_M)
-    return _found(holds, numbers, "raw SINR, no processing gain; without static paths: between stations -40 dB")
+    return finding(holds, numbers, "raw SINR, no processing gain; without static paths: between stations -40 dB")
 
 
-def _better_when_loose(evidence: Evidence) -> _Found:
+def _better_when_loose(evidence: Evidence) -> Finding:
     own, common = (_loose_gain(evidence.threshold, drops) for drops in (None, evidence.common))
     numbers = _at_thresholds(evidence.threshold) | {"least_gain_own_m": own, "least_gain_common_m": common}
-    return _found(own > 0 and common > 0, numbers, _sets(evidence), convention=max(own, common) > 0)
+    return finding(own > 0 and common > 0, numbers, _sets(evidence), convention=max(own, common) > 0)
 
 
-def _worse_when_strict(evidence: Evidence) -> _Found:
+def _worse_when_strict(evidence: Evidence) -> Finding:
     sweep, enough = evidence.threshold, np.sum(evidence.threshold.feasible, axis=0) >= FEW
     upto = float(np.max(sweep.x[enough], initial=-np.inf))
     own = sweep.crossing("avg", upto=upto)
@@ -181,10 +148,10 @@ def _worse_when_strict(evidence: Evidence) -> _Found:
     }
     both = np.isfinite([own.at, common.at])
     note = _sets(evidence) + "; IC does not serve all users itself, so it is no fair competitor"
-    return _found(bool(np.all(both)), numbers, note, convention=bool(np.any(both)))
+    return finding(bool(np.all(both)), numbers, note, convention=bool(np.any(both)))
 
 
-def _worst_rises(evidence: Evidence) -> _Found:
+def _worst_rises(evidence: Evidence) -> Finding:
     sweep = evidence.threshold
     worst = sweep.metric("optimum", "max")
     before, after = worst[:, :-1], worst[:, 1:]
@@ -199,11 +166,10 @@ def _worst_rises(evidence: Evidence) -> _Found:
             float(curve.x[kept][np.nanargmin(curve.mean[kept])]) if np.any(np.isfinite(curve.mean[kept])) else np.nan
         )
     numbers = {"share_of_drops": float(np.mean(holds & nested)), **least}
-    return _found(bool(np.all(holds & nested)), numbers, "exact, of the worst of three; the mean of three dips first")
+    return finding(bool(np.all(holds & nested)), numbers, "exact, of the worst of three; the mean of three dips first")
 
 
-_Rule = Callable[[Evidence], _Found]
-CLAIMS: dict[str, tuple[str, _Rule]] = {
+CLAIMS: Claims[Evidence] = {
     "C3.1": ("optimum better in the mean below some self-interference, not above", _crosses),
     "C3.2": ("the gain grows as self-interference falls, and saturates", _gain_saturates),
     "C3.3": ("worst range never worse than IC's, on every drop", _worst_never_above),

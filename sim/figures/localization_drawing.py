@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 
+from sim.figures.drawing import DASHED, Drawn, legend_below, mean_line
 from sim.figures.localization_claims import Evidence
 from sim.figures.localization_sweeps import CDF_SELF_GAINS_DB, COMMON_DB, METRICS, SCHEMES, Curve, Sweep
 from testbed.plots import FAINT, GREY, MARKERS, PALETTE, Columns, house_style, new_figure
@@ -15,7 +16,7 @@ _SELF_LABEL = "Self-interference over own power (dB)"
 
 
 @house_style()
-def cdf_figure(evidence: Evidence) -> tuple[Any, Columns]:
+def cdf_figure(evidence: Evidence) -> Drawn:
     """3: empirical distribution of a drop's mean and worst standard deviation, at some levels of self-interference."""
     sweep = evidence.self_gain
     fig, axes = new_figure(1, 2, size_in=(8.6, 4.4), sharey=True)
@@ -39,12 +40,12 @@ def cdf_figure(evidence: Evidence) -> tuple[Any, Columns]:
         axes[0].plot([], [], color=PALETTE[k], label=f"{x:g} dB self-interference")
     for scheme, look in (("IC, all at their caps", "--"), ("optimum", "-"), ("least mean", ":")):
         axes[0].plot([], [], color=GREY, ls=look, label=scheme)
-    fig.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
+    legend_below(fig, axes[0], 4)
     return fig, columns
 
 
 @house_style()
-def self_gain_figure(evidence: Evidence) -> tuple[Any, Columns]:
+def self_gain_figure(evidence: Evidence) -> Drawn:
     """4: per base station, standard deviation and power over self-interference; beside it the means of figure 3."""
     sweep = evidence.self_gain
     fig, (left, right) = new_figure(1, 2, size_in=(9.6, 4.4))
@@ -77,7 +78,7 @@ def self_gain_figure(evidence: Evidence) -> tuple[Any, Columns]:
                 value=np.mean(values, axis=0), stderr=error,
             )  # fmt: skip
         right.plot(sweep.x, np.mean(std, axis=0), color=PALETTE[k], marker=MARKERS[k], label=f"base station {k + 1}")
-        twin.plot(sweep.x, 30 + db(np.mean(power, axis=0)), color=PALETTE[k], marker=MARKERS[k], ls="--", mfc="white")
+        twin.plot(sweep.x, 30 + db(np.mean(power, axis=0)), color=PALETTE[k], marker=MARKERS[k], **DASHED)
     right.set(title="Optimum: STD (solid), power (dashed)", xlabel=_SELF_LABEL, ylabel=_STD_LABEL, yscale="log")
     _plain_ticks(right.yaxis)
     twin.set_ylabel("Mean transmit power (dBm)")
@@ -88,7 +89,7 @@ def self_gain_figure(evidence: Evidence) -> tuple[Any, Columns]:
 
 
 @house_style()
-def threshold_figure(evidence: Evidence) -> tuple[Any, Columns]:
+def threshold_figure(evidence: Evidence) -> Drawn:
     """5: mean and worst over the users' threshold, each point over its own feasible drops, and over a common set."""
     sweep, common = evidence.threshold, evidence.common
     fig, axes = new_figure(
@@ -117,7 +118,7 @@ def threshold_figure(evidence: Evidence) -> tuple[Any, Columns]:
     axes[0, 0].set_ylabel(_STD_LABEL)
     axes[1, 0].set_ylabel("Share of drops")
     axes[1, 0].legend(loc="lower left")
-    fig.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
+    legend_below(fig, axes[0, 0], 4)
     return fig, columns
 
 
@@ -132,9 +133,7 @@ def _plain_ticks(axis: Any) -> None:
 
 def _line(ax: Any, curve: Curve, k: int, m: int, label: str) -> None:
     """Colour and marker say the scheme; a dashed line with open markers is the worst of three."""
-    look = {"ls": "--", "mfc": "white"} if m else {}
-    arguments = {"color": PALETTE[k], "marker": MARKERS[k], "ms": 3.5, "elinewidth": 1.0} | look
-    ax.errorbar(curve.x, curve.mean, np.nan_to_num(curve.stderr), label=label, **arguments)
+    mean_line(ax, k, curve.x, curve.mean, curve.stderr, label=label, ms=3.5, **(DASHED if m else {}))
 
 
 def _shares(ax: Any, sweep: Sweep, share: Any, ic_serves: Any) -> None:

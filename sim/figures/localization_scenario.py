@@ -19,6 +19,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from sim.figures.draws import random_generator
 from testbed.allocation.localization import OwnEcho, RangeProblem
 from testbed.units import SPEED_OF_LIGHT_MPS, undb
 
@@ -105,7 +106,7 @@ def draw(seed: int, first: int, count: int, setting: Setting | None = None) -> D
     targets, users = np.empty((count, 3)), np.empty((count, 3, 3))
     normal = np.empty((count, 2, 3, 3, 2))
     for i in range(count):
-        rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(first + i,)))
+        rng = random_generator(seed, first + i)
         normal[i] = rng.standard_normal(normal.shape[1:])
         targets[i] = _target(rng, setting, stations)
         users[i] = [_user(rng, setting, stations, k, targets[i]) for k in range(3)]

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from sim.figures.draws import Advance, mean_of
 from sim.figures.localization_scenario import MIN_COMM_SINR_DB, SELF_GAIN_DB, Drops
 from testbed.allocation.localization import RangeProblem, range_stds, serves, solve
 
@@ -25,8 +26,6 @@ MIN_COMM_SINRS_DB = np.arange(-20.0, 11.0)
 COMMON_DB = 4.0  # the common set of a sweep over the threshold: drops that can be served up to here
 CANCELLED_DB = -40.0  # of the paths between stations, where static ones have been removed
 _RESAMPLES = 200
-
-Advance = Callable[[int], None]
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,7 +46,7 @@ class Sweep:
     def curve(self, scheme: str, metric: str, drops: NDArray[np.bool_] | None = None) -> "Curve":
         """Mean over the feasible drops, or over those of `drops` (N,)."""
         counted = self.feasible if drops is None else np.broadcast_to(drops[:, None], self.feasible.shape)
-        return _mean(self.x, self.metric(scheme, metric), counted)
+        return Curve(self.x, *mean_of(self.metric(scheme, metric), counted))
 
     def crossing(self, metric: str, drops: NDArray[np.bool_] | None = None, upto: float = np.inf) -> "Crossing":
         """Where the optimum's mean stops to be below IC's, over the feasible drops or over those of `drops` (N,)."""
@@ -149,12 +148,3 @@ def _sweep(
                 std["optimum"][drop, j] = range_stds(problem, allocation.power)
         advance(1)
     return Sweep(x, std, power, feasible, ic_serves)
-
-
-def _mean(x: NDArray[np.float64], values: NDArray[np.float64], counted: NDArray[np.bool_]) -> Curve:
-    num = np.sum(counted, axis=0)
-    known = np.where(counted, values, 0.0)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        mean = np.sum(known, axis=0) / num
-        square = np.sum(np.where(counted, values - mean, 0.0) ** 2, axis=0)
-        return Curve(x, mean, np.where(num > 1, np.sqrt(square / (num - 1) / num), np.nan))

@@ -4,15 +4,14 @@ Files in the folder asked for: 3_convergence, 4_power, 5_load, 6_antennas, 7_dis
 PNG, SVG and CSV, and verdicts.csv.
 """
 
-import csv
-import math
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from sim.figures import uplink_drawing as drawing
-from sim.figures.uplink_claims import CLAIMS, Evidence, Verdict, judge
+from sim.figures.claims import judge, table
+from sim.figures.figure_set import FigureSet, Progress, write_files
+from sim.figures.uplink_claims import CLAIMS, Evidence
 from sim.figures.uplink_pod import TOTAL_POWERS_DBM, USERS, Detection, detection
 from sim.figures.uplink_scenario import Setting
 from sim.figures.uplink_sweeps import (
@@ -29,41 +28,11 @@ from sim.figures.uplink_sweeps import (
     over_pilots,
     over_power,
 )
-from testbed.plots import save_figure
-
-Advance = Callable[[int], None]
-Progress = Callable[[str, int], Advance]  # what is done and its length -> how to tell how far it is
 
 CONVERGENCE_BLOCKS = 20
 
 
-@dataclass(frozen=True, eq=False)
-class UplinkFigures:
-    """Everything that figures and verdicts are made of."""
-
-    evidence: Evidence
-    verdicts: list[Verdict]
-    settings: dict[str, Any]
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain JSON; NaN and infinity become null."""
-        e = self.evidence
-        sweeps = {"power": e.power, "near_far_power": e.near_far, "echo_antennas": e.echo, "antennas": e.antennas}
-        sweeps |= {"distance": e.distance, "pilots": e.pilots}
-        sweeps |= {f"load_{power:g}_dbm": sweep for power, sweep in e.load.items()}
-        sweeps |= {f"calibration_{tau}_pilots": sweep for tau, sweep in e.calibration.items()}
-        return _plain(
-            {
-                "settings": self.settings,
-                "verdicts": [asdict(verdict) for verdict in self.verdicts],
-                "curves": {name: _curves(sweep) for name, sweep in sweeps.items()},
-                "convergence": asdict(e.convergence),
-                "detection": _detection(e.detection),
-            }
-        )
-
-
-def compute(drops: int, blocks: int, trials: int, seed: int, progress: Progress) -> UplinkFigures:
+def compute(drops: int, blocks: int, trials: int, seed: int, progress: Progress) -> FigureSet[Evidence]:
     """Draw, solve and judge.
 
     Args:
@@ -94,10 +63,10 @@ def compute(drops: int, blocks: int, trials: int, seed: int, progress: Progress)
         detection(trials, seed, progress("detection", len(USERS) * len(TOTAL_POWERS_DBM))),
     )
     settings = {"drops": drops, "blocks": blocks, "trials": trials, "seed": seed, **asdict(Setting())}
-    return UplinkFigures(evidence, judge(evidence), settings)
+    return FigureSet(evidence, judge(CLAIMS, evidence), settings, _numbers)
 
 
-def write(figures: UplinkFigures, folder: Path) -> list[Path]:
+def write(figures: FigureSet[Evidence], folder: Path) -> list[Path]:
     """Draw and write everything; the files that were written."""
     e = figures.evidence
     drawn = {
@@ -109,26 +78,22 @@ def write(figures: UplinkFigures, folder: Path) -> list[Path]:
         "8_pilots": drawing.pilots_figure(e),
         "9_detection": drawing.detection_figure(e),
     }
-    files: list[Path] = []
-    for name, (fig, columns) in drawn.items():
-        saved = save_figure(fig, folder / name, columns)
-        files += [saved.png, saved.svg, saved.csv]
-    path = folder / "verdicts.csv"
-    with path.open("w", newline="", encoding="utf-8") as file:
-        rows = csv.writer(file, lineterminator="\n")
-        rows.writerow(["claim", "text", "verdict", "numbers", "note"])
-        rows.writerows([v.claim, v.text, v.verdict, _numbers_text(v, 6), v.note] for v in figures.verdicts)
-    return [*files, path]
+    return write_files(folder, drawn, figures.verdicts)
 
 
-def verdict_table(figures: UplinkFigures) -> str:
+def verdict_table(figures: FigureSet[Evidence]) -> str:
     """Verdicts as text: a line per claim, then the numbers that decide."""
-    width = 2 + max(len(text) for text, _ in CLAIMS.values())
-    lines = [f"{v.claim:<6}{v.text:<{width}}{v.verdict}" for v in figures.verdicts]
-    for v in figures.verdicts:
-        lines += ["", f"{v.claim}: {_numbers_text(v, 4)}" + (f" - {v.note}" if v.note else "")]
-    lines += ["", "The paper's parameters are lost; all here are choices, so effects are judged, not values."]
-    return "\n".join(lines)
+    remark = "The paper's parameters are lost; all here are choices, so effects are judged, not values."
+    return table(figures.verdicts, remark, digits=4)
+
+
+def _numbers(e: Evidence) -> dict[str, Any]:
+    sweeps = {"power": e.power, "near_far_power": e.near_far, "echo_antennas": e.echo, "antennas": e.antennas}
+    sweeps |= {"distance": e.distance, "pilots": e.pilots}
+    sweeps |= {f"load_{power:g}_dbm": sweep for power, sweep in e.load.items()}
+    sweeps |= {f"calibration_{tau}_pilots": sweep for tau, sweep in e.calibration.items()}
+    curves = {name: _curves(sweep) for name, sweep in sweeps.items()}
+    return {"curves": curves, "convergence": asdict(e.convergence), "detection": _detection(e.detection)}
 
 
 def _curves(sweep: Sweep) -> dict[str, Any]:
@@ -142,17 +107,3 @@ def _detection(d: Detection) -> dict[str, Any]:
     names = "theory", "approximate", "simulated", "simulated_pfa", "world_pfa", "world_pod"
     found = {name: {str(K): values for K, values in getattr(d, name).items()} for name in names}
     return {"total_power_dbm": d.x, "pfa": d.pfa, "trials": d.trials, **found}
-
-
-def _numbers_text(verdict: Verdict, digits: int) -> str:
-    return "; ".join(f"{name} = {value:.{digits}g}" for name, value in verdict.numbers.items())
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _plain(entry) for key, entry in value.items()}
-    if hasattr(value, "tolist"):
-        value = value.tolist()
-    if isinstance(value, list | tuple):
-        return [_plain(entry) for entry in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,23 +1,18 @@
-"""The uplink paper's claims C3.1 to C9.3 as rules on the computed sweeps, and the verdicts they give.
+"""The uplink paper's claims C3.1 to C9.3 as rules on the computed sweeps.
 
-    reproduced                 the rule holds
-    only under a convention    it holds for one of several readings of what is unclear, or for part of the axis
-    not reproduced             it does not hold
-
-A rule sees numbers and nothing else: no verdict is written down here. The paper's parameters are lost, so effects are
-judged; of its numbers three are known: 18.82 % (power control), 3.54 % (cost of sensing), 7.54 / 8.56 (figure 6).
+A convention is one of several readings of what is unclear, or a part of the axis. The paper's parameters are lost, so
+effects are judged; of its numbers three are known: 18.82 % (power control), 3.54 % (cost of sensing), 7.54 / 8.56
+(figure 6).
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sim.figures.claims import Claims, Finding, finding
 from sim.figures.uplink_pod import USERS, Detection
 from sim.figures.uplink_sweeps import CALIBRATION_PILOTS, LOAD_ANTENNAS, Convergence, Sweep, calibrated_gap
-
-REPRODUCED, CONVENTION, NOT = "reproduced", "only under a convention", "not reproduced"
 
 EXACT = 1e-9
 OPA_GAIN, SENSING_COST = 0.1882, 0.0354
@@ -48,52 +43,25 @@ class Evidence:
     detection: Detection
 
 
-@dataclass(frozen=True)
-class Verdict:
-    """One claim."""
-
-    claim: str
-    text: str
-    verdict: str
-    numbers: dict[str, float] = field(default_factory=dict)  # those that decide
-    note: str = ""
-
-
-def judge(evidence: Evidence) -> list[Verdict]:
-    """Verdicts C3.1 to C9.3."""
-    verdicts = []
-    for claim, (text, rule) in CLAIMS.items():
-        verdict, numbers, note = rule(evidence)
-        verdicts.append(Verdict(claim, text, verdict, numbers, note))
-    return verdicts
-
-
-_Found = tuple[str, dict[str, float], str]
-
-
-def _found(holds: bool, numbers: dict[str, float], note: str = "", convention: bool = False) -> _Found:
-    return (REPRODUCED if holds else CONVENTION if convention else NOT), numbers, note
-
-
-def _algorithm_1_rises(evidence: Evidence) -> _Found:
+def _algorithm_1_rises(evidence: Evidence) -> Finding:
     found = evidence.convergence.ao
     fall = min(float(np.min(np.diff(history), initial=0.0)) for history in found.values())
     numbers = {f"rounds_{name.replace(', ', '_').replace(' ', '_')}": len(h) - 1.0 for name, h in found.items()}
     most = max(numbers.values())
-    return _found(fall >= -EXACT and most < FEW_ROUNDS, numbers | {"largest_fall": 0.0 - fall})
+    return finding(fall >= -EXACT and most < FEW_ROUNDS, numbers | {"largest_fall": 0.0 - fall})
 
 
-def _algorithm_1_stationary(evidence: Evidence) -> _Found:
+def _algorithm_1_stationary(evidence: Evidence) -> Finding:
     c = evidence.convergence
     numbers = {f"residual_{name.replace(', ', '_').replace(' ', '_')}": value for name, value in c.residual.items()}
     for name, history in c.ao.items():
         numbers[f"below_joint_{name.replace(', ', '_').replace(' ', '_')}"] = 1 - history[-1] / c.joint[name]
     settled = [value < STATIONARY for value in c.residual.values()]
     note = "pilot and data blocks share a tight energy budget, neither can trade for the other"
-    return _found(all(settled), numbers, note, convention=any(settled))
+    return finding(all(settled), numbers, note, convention=any(settled))
 
 
-def _algorithm_2(evidence: Evidence) -> _Found:
+def _algorithm_2(evidence: Evidence) -> Finding:
     c = evidence.convergence
     fall = min(float(np.min(np.diff(history))) for history in c.sca)
     gap = max(best - history[-1] for best, history in zip(c.closed, c.sca, strict=True))
@@ -104,13 +72,13 @@ def _algorithm_2(evidence: Evidence) -> _Found:
         "largest_fall": max(0.0 - fall, 0.0),
         "gap_to_closed_form": gap,
     }
-    return _found(fall >= -EXACT and gap <= 1e-5 and max(rounds) < FEW_ROUNDS, numbers)
+    return finding(fall >= -EXACT and gap <= 1e-5 and max(rounds) < FEW_ROUNDS, numbers)
 
 
 _SHARE = "share_of_near_far_drops_where_ao_is_there"
 
 
-def _power_control(evidence: Evidence) -> _Found:
+def _power_control(evidence: Evidence) -> Finding:
     joint, ao = (evidence.power.gain(name, "lb_fpa") for name in ("lb_opa", "lb_ao"))
     far_joint, far_ao = (evidence.near_far.gain(name, "lb_fpa") for name in ("lb_opa", "lb_ao"))
     x = evidence.power.x
@@ -122,17 +90,17 @@ def _power_control(evidence: Evidence) -> _Found:
     numbers |= {_SHARE: float(np.mean(np.nanmax(per_drop, axis=1) >= OPA_GAIN))}
     reached = [np.nanmax(gain) >= OPA_GAIN for gain in (joint, far_joint, far_ao)]
     note = "Algorithm 1 is frozen without near-far; the joint optimum passes 18.82 % at one power"
-    return _found(bool(np.nanmax(ao) >= OPA_GAIN), numbers, note, convention=bool(any(reached)) or numbers[_SHARE] > 0)
+    return finding(bool(np.nanmax(ao) >= OPA_GAIN), numbers, note, convention=bool(any(reached)) or numbers[_SHARE] > 0)
 
 
-def _optimal_above_zf(evidence: Evidence) -> _Found:
+def _optimal_above_zf(evidence: Evidence) -> Finding:
     gain = evidence.power.gain("opa_optimal", "opa_zf")
     x = evidence.power.x
     numbers = {f"gain_at_{p:g}_dbm": float(gain[evidence.power.at(p)]) for p in (x[0], 10, 15, 30)}
-    return _found(bool(np.all(gain >= -EXACT) and np.all(np.diff(gain) < EXACT)), numbers)
+    return finding(bool(np.all(gain >= -EXACT) and np.all(np.diff(gain) < EXACT)), numbers)
 
 
-def _cost_of_sensing(evidence: Evidence) -> _Found:
+def _cost_of_sensing(evidence: Evidence) -> Finding:
     power, echo = evidence.power, evidence.echo
     own = -power.gain("opa_optimal", "comm_optimal")
     disturbs = -echo.gain("opa_optimal_echo_disturbs", "comm_optimal")
@@ -145,36 +113,36 @@ def _cost_of_sensing(evidence: Evidence) -> _Found:
         return bool(np.any((costs >= COST_RANGE[0]) & (costs <= COST_RANGE[1])))
 
     note = "below 0: sensing gains, the own echo is useful signal; 3.54 % needs all echoes to disturb"
-    return _found(inside(own), numbers, note, convention=inside(disturbs) or inside(bound))
+    return finding(inside(own), numbers, note, convention=inside(disturbs) or inside(bound))
 
 
-def _power_control_helps_combiners(evidence: Evidence) -> _Found:
+def _power_control_helps_combiners(evidence: Evidence) -> Finding:
     gain = evidence.power.gain("opa_optimal", "fpa_optimal")
     x = evidence.power.x
     numbers = {f"gain_at_{p:g}_dbm": float(gain[evidence.power.at(p)]) for p in (6, 10, 15, 25, 30)}
     numbers |= {"gain_ends_at_dbm": _crossing(x, gain, 0.0)}
     note = "powers are optimal for a bound with MRC, strong users are throttled for nothing"
-    return _found(bool(np.all(gain >= 0)), numbers, note, convention=bool(np.any(gain > 0)))
+    return finding(bool(np.all(gain >= 0)), numbers, note, convention=bool(np.any(gain > 0)))
 
 
-def _mrc_saturates(evidence: Evidence) -> _Found:
+def _mrc_saturates(evidence: Evidence) -> Finding:
     numbers, holds = {}, []
     for power, sweep in evidence.load.items():
         step = np.diff(sweep.mean("mrc"))
         numbers[f"last_slope_over_first_at_{power:g}_dbm"] = float(np.mean(step[-3:]) / np.mean(step[:2]))
         holds.append(numbers[f"last_slope_over_first_at_{power:g}_dbm"] < FLAT)
-    return _found(all(holds), numbers, convention=any(holds))
+    return finding(all(holds), numbers, convention=any(holds))
 
 
-def _zf_at_low_load(evidence: Evidence) -> _Found:
+def _zf_at_low_load(evidence: Evidence) -> Finding:
     numbers = {
         f"loss_at_{power:g}_dbm": float(-sweep.gain("zf", "optimal")[0]) for power, sweep in evidence.load.items()
     }
     holds = [value <= SAME for value in numbers.values()]
-    return _found(all(holds), numbers, "two users, ten antennas", convention=any(holds))
+    return finding(all(holds), numbers, "two users, ten antennas", convention=any(holds))
 
 
-def _zf_collapses(evidence: Evidence) -> _Found:
+def _zf_collapses(evidence: Evidence) -> Finding:
     numbers: dict[str, float] = {}
     holds = []
     for power, sweep in evidence.load.items():
@@ -186,10 +154,10 @@ def _zf_collapses(evidence: Evidence) -> _Found:
         }
         numbers |= {f"optimal_below_its_maximum_at_{power:g}_dbm": fall}
         holds.append(ratio <= COLLAPSED and np.argmax(zf) < len(zf) - 1 and fall <= FALLS)
-    return _found(all(holds), numbers, f"{LOAD_ANTENNAS} users at {LOAD_ANTENNAS} antennas", convention=any(holds))
+    return finding(all(holds), numbers, f"{LOAD_ANTENNAS} users at {LOAD_ANTENNAS} antennas", convention=any(holds))
 
 
-def _five_antennas(evidence: Evidence) -> _Found:
+def _five_antennas(evidence: Evidence) -> Finding:
     numbers: dict[str, float] = {}
     gaps = []
     for tau in CALIBRATION_PILOTS:
@@ -197,16 +165,16 @@ def _five_antennas(evidence: Evidence) -> _Found:
         numbers |= {f"power_dbm_pilots_{tau}": power, f"gap_pilots_{tau}": gap}
         gaps.append(GAP_RANGE[0] <= gap <= GAP_RANGE[1])
     note = "power such that the optimal combiner has 8.56 bit/s/Hz; the paper: 7.54, 13.53 %; pilot length unknown"
-    return _found(all(gaps), numbers, note, convention=any(gaps))
+    return finding(all(gaps), numbers, note, convention=any(gaps))
 
 
-def _zf_approaches(evidence: Evidence) -> _Found:
+def _zf_approaches(evidence: Evidence) -> Finding:
     gap = evidence.antennas.gain("optimal", "zf")
     numbers = {f"gap_{M:g}_antennas": float(v) for M, v in zip(evidence.antennas.x, gap, strict=True)}
-    return _found(bool(np.all(np.diff(gap) < 0) and gap[-1] < 0.01), numbers)
+    return finding(bool(np.all(np.diff(gap) < 0) and gap[-1] < 0.01), numbers)
 
 
-def _distance(evidence: Evidence) -> _Found:
+def _distance(evidence: Evidence) -> Finding:
     sweep = evidence.distance
     rate, sensing = sweep.mean("optimal"), 10 * np.log10(sweep.mean("sensing"))
     rises = np.diff(rate) > 0, np.diff(sensing) > 0
@@ -216,27 +184,27 @@ def _distance(evidence: Evidence) -> _Found:
     everywhere, there = (bool(np.all([np.all(r[kept]) for r in rises])) for kept in (away | True, away))
     more = sensing[-1] - sensing[0] > 10 and rate[-1] / rate[0] < 1.1
     note = "both rise once the target is nearer to the base station than to the users, the sensing SINR far more"
-    return _found(everywhere and more, numbers, note, convention=there and more)
+    return finding(everywhere and more, numbers, note, convention=there and more)
 
 
-def _rate_over_pilots(evidence: Evidence) -> _Found:
+def _rate_over_pilots(evidence: Evidence) -> Finding:
     sweep = evidence.pilots
     opa, fpa = sweep.mean("optimal"), sweep.mean("fpa_optimal")
     numbers = {f"opa_{tau:g}": float(v) for tau, v in zip(sweep.x, opa, strict=True)}
     numbers |= {f"fpa_{tau:g}": float(v) for tau, v in zip(sweep.x, fpa, strict=True)}
     falls = [bool(np.all(np.diff(curve) < 0)) for curve in (opa, fpa)]
-    return _found(all(falls), numbers, "equal powers starve short pilots: fpa rises first", convention=any(falls))
+    return finding(all(falls), numbers, "equal powers starve short pilots: fpa rises first", convention=any(falls))
 
 
-def _sensing_over_pilots(evidence: Evidence) -> _Found:
+def _sensing_over_pilots(evidence: Evidence) -> Finding:
     sweep = evidence.pilots
     found = {name: 10 * np.log10(sweep.mean(name)) for name in ("sensing", "fpa_sensing")}
     numbers = {f"{name}_db_{tau:g}": float(found[name][sweep.at(tau)]) for name in found for tau in (4, 16, 48)}
     rises = [bool(np.all(np.diff(curve) > 0)) for curve in found.values()]
-    return _found(all(rises), numbers, convention=any(rises))
+    return finding(all(rises), numbers, convention=any(rises))
 
 
-def _theory_is_simulation(evidence: Evidence) -> _Found:
+def _theory_is_simulation(evidence: Evidence) -> Finding:
     d = evidence.detection
     apart = max(float(np.max(np.abs(d.theory[K] - d.simulated[K]))) for K in USERS)
     paper = max(float(np.max(np.abs(d.approximate[K] - d.simulated[K]))) for K in USERS)
@@ -245,10 +213,10 @@ def _theory_is_simulation(evidence: Evidence) -> _Found:
     numbers = {"largest_difference": apart, "allowed": float(allowed), "of_the_approximation": paper, "mean_pfa": false}
     note = "PoD averaged over fading exactly; the paper's mean of the argument (16) is off"
     close = abs(false - d.pfa) <= 5 * np.sqrt(d.pfa / d.trials / len(USERS) / len(d.x))
-    return _found(apart <= allowed and bool(close), numbers, note)
+    return finding(apart <= allowed and bool(close), numbers, note)
 
 
-def _users_help(evidence: Evidence) -> _Found:
+def _users_help(evidence: Evidence) -> Finding:
     d = evidence.detection
     curves = np.array([d.theory[K] for K in USERS])
     rises = np.all(np.diff(curves, axis=0) > 0, axis=0)
@@ -256,16 +224,16 @@ def _users_help(evidence: Evidence) -> _Found:
     numbers = {f"pod_{K}_users_at_{d.x[j]:g}_dbm": float(d.theory[K][j]) for j in (2, 7) for K in USERS}
     note = "diversity helps where detection is likely already, spreading the power hurts where it is not"
     top = bool(np.any(high) and np.all(np.diff(curves[:, -1]) > 0))
-    return _found(bool(np.all(rises)), numbers, note, convention=top)
+    return finding(bool(np.all(rises)), numbers, note, convention=top)
 
 
-def _false_alarms(evidence: Evidence) -> _Found:
+def _false_alarms(evidence: Evidence) -> Finding:
     d = evidence.detection
     numbers = {f"pfa_{K}_users_at_{d.x[j]:g}_dbm": float(d.world_pfa[K][j]) for j in (2, 7) for K in USERS}
     numbers |= {f"pod_{K}_users_at_{d.x[-1]:g}_dbm": float(d.world_pod[K][-1]) for K in USERS}
     holds = all(float(np.max(d.world_pfa[K])) <= 2 * d.pfa for K in USERS)
     note = f"nominal {d.pfa:g}; with the target absent from the pilots, too, the echo estimate is the direct channel's"
-    return _found(holds, numbers, note)
+    return finding(holds, numbers, note)
 
 
 def _crossing(x: NDArray[np.float64], y: NDArray[np.float64], level: float) -> float:
@@ -277,8 +245,7 @@ def _crossing(x: NDArray[np.float64], y: NDArray[np.float64], level: float) -> f
     return float(x[k] + (y[k] - level) * (x[k + 1] - x[k]) / (y[k] - y[k + 1]))
 
 
-_Rule = Callable[[Evidence], _Found]
-CLAIMS: dict[str, tuple[str, _Rule]] = {
+CLAIMS: Claims[Evidence] = {
     "C3.1": ("Algorithm 1 never falls and settles in few rounds", _algorithm_1_rises),
     "C3.2": ("Algorithm 1 ends at a stationary point", _algorithm_1_stationary),
     "C3.3": ("Algorithm 2 never falls and reaches the optimum", _algorithm_2),

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from sim.figures.drawing import DASHED, Drawn, mean_line
 from sim.figures.uplink_claims import Evidence
 from sim.figures.uplink_pod import USERS
 from sim.figures.uplink_sweeps import CALIBRATED, Sweep
@@ -13,8 +14,6 @@ from testbed.units import db
 
 _RATE = "Sum rate (bit/s/Hz)"
 _COMBINERS = {"mrc": "MRC", "zf": "ZF", "optimal": "optimal"}
-
-Drawn = tuple[Any, Columns]
 
 
 @house_style()
@@ -57,7 +56,7 @@ def power_figure(evidence: Evidence) -> Drawn:
         "opa_optimal_echo_disturbs": "joint, optimal, echoes disturb",
     }
     for k, (name, label) in enumerate(names.items()):
-        look = {"ls": "--", "mfc": "white"} if k >= len(PALETTE) else {}
+        look = DASHED if k >= len(PALETTE) else {}
         _line(left, sweep, name, k, label, **look)
     for found, disc in ((sweep, 30), (evidence.near_far, 60)):
         for name in found.values:
@@ -160,9 +159,7 @@ def detection_figure(evidence: Evidence) -> Drawn:
     return fig, columns
 
 
-def _panels(
-    sweeps: Mapping[float, Sweep], key: str, axis: str, label: str, title: Callable[[float], str]
-) -> tuple[Any, Columns]:
+def _panels(sweeps: Mapping[float, Sweep], key: str, axis: str, label: str, title: Callable[[float], str]) -> Drawn:
     fig, axes = new_figure(1, len(sweeps), size_in=(4.3 * len(sweeps), 3.9), squeeze=False)
     columns = Columns(key, axis, "combiner", "sum_rate", "stderr")
     for ax, (value, sweep) in zip(axes[0], sweeps.items(), strict=True):
@@ -177,7 +174,7 @@ def _panels(
     return fig, columns
 
 
-def _rate_and_sensing(sweep: Sweep, axis: str, label: str, schemes: Mapping[str, str]) -> tuple[Any, Columns]:
+def _rate_and_sensing(sweep: Sweep, axis: str, label: str, schemes: Mapping[str, str]) -> Drawn:
     """Sum rates left, sensing SINR in dB right; `schemes` are prefixes of the curves' names."""
     fig, (left, right) = new_figure(1, 2, size_in=(8.6, 3.9))
     columns = Columns(axis, "curve", "value", "stderr")
@@ -197,5 +194,4 @@ def _rate_and_sensing(sweep: Sweep, axis: str, label: str, schemes: Mapping[str,
 
 
 def _line(ax: Any, sweep: Sweep, name: str, k: int, label: str, **look: Any) -> None:
-    arguments = {"color": PALETTE[k % len(PALETTE)], "marker": MARKERS[k % len(MARKERS)], "elinewidth": 1.0} | look
-    ax.errorbar(sweep.x, sweep.mean(name), np.nan_to_num(sweep.stderr(name)), label=label, **arguments)
+    mean_line(ax, k, sweep.x, sweep.mean(name), sweep.stderr(name), label=label, **look)

@@ -7,12 +7,12 @@ Users stand at the disc's centre, so that K is the only difference. Trials draw 
 interference as the model has them, T and its threshold as the receiver computes them.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sim.figures.draws import Advance, random_generator
 from sim.figures.uplink_scenario import Setting, problem
 from testbed.theory.uplink_detection import (
     deflection_detection_probability,
@@ -47,7 +47,7 @@ class Detection:
     trials: int
 
 
-def detection(trials: int, seed: int, advance: Callable[[int], None]) -> Detection:
+def detection(trials: int, seed: int, advance: Advance) -> Detection:
     """Theory and `trials` decisions per point and hypothesis."""
     names = "theory", "approximate", "simulated", "simulated_pfa", "world_pfa", "world_pod"
     found = {name: {K: np.empty(len(TOTAL_POWERS_DBM)) for K in USERS} for name in names}
@@ -59,7 +59,7 @@ def detection(trials: int, seed: int, advance: Callable[[int], None]) -> Detecti
             p, N = np.full(K, undb(setting.power_dbm)), setting.block_len - PILOT_LEN
             point = sensing(statistics, p, p)
             lam = mean_deflections(point, p, N)
-            rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(K, j)))
+            rng = random_generator(seed, K, j)
             found["theory"][K][j] = mean_detection_probability(lam, pfa)
             found["approximate"][K][j] = deflection_detection_probability(float(np.sum(lam)), pfa)
             for name, target in (("simulated", 1.0), ("simulated_pfa", 0.0)):

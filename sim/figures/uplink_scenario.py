@@ -17,6 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from sim.figures.draws import random_generator
 from testbed.allocation.beamforming import combined_sinr, combiners
 from testbed.allocation.uplink import UplinkProblem
 from testbed.theory.uplink import estimates, estimators
@@ -59,7 +60,7 @@ def drop(setting: Setting, seed: int, number: int) -> NDArray[np.float64]:
     """Positions of the users of one drop, (K, 2), m."""
     found = np.empty((setting.num_users, 2))
     for k in range(setting.num_users):
-        rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(_USERS, number, k)))
+        rng = random_generator(seed, _USERS, number, k)
         radius, angle = setting.radius_m * np.sqrt(rng.random()), rng.uniform(0, 2 * np.pi)
         found[k] = setting.centre_m + radius * np.cos(angle), radius * np.sin(angle)
     return found
@@ -110,7 +111,7 @@ def draw_blocks(
     number: int = 0,
 ) -> Blocks:
     """Channels of `count` blocks and the receiver's estimates from their pilots, at pilot and data powers (K,)."""
-    rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(_BLOCKS, number)))
+    rng = random_generator(seed, _BLOCKS, number)
     K, M, _ = problem.direct_cov.shape
     normal = rng.standard_normal((3, count, K, M, 2)).view(np.complex128)[..., 0] / np.sqrt(2)
     s = problem.statistics

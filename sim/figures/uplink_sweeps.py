@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from sim.figures.draws import Advance
 from sim.figures.uplink_scenario import Setting, draw_blocks, drop, mean_rates, problem
 from testbed.allocation.base import Allocation
 from testbed.allocation.beamforming import combined_sinr, combiners, sca_combiners
@@ -35,8 +36,6 @@ DISTANCES_M = np.array([40.0, 50, 60, 70, 80])
 DISTANCES_POWER_DBM = 20.0
 PILOTS = np.array([4.0, 8, 16, 24, 32, 48])
 ECHO_ANTENNAS = np.array([12.0, 14, 16])  # figure 4's loss where echoes disturb
-
-Advance = Callable[[int], None]
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,7 +1,5 @@
 """The CoMP letter's figures: scenario S1's numbers, trials against theory, what a verdict depends on, and the verb."""
 
-import csv
-import json
 import subprocess
 import sys
 from dataclasses import replace
@@ -10,10 +8,12 @@ import numpy as np
 import pytest
 
 from sim.figures import comp_claims, comp_pod, comp_rates, comp_readings, comp_scenario
-from sim.figures.comp_claims import CONVENTION, FITTED, NOT, REPRODUCED
+from sim.figures.claims import CONVENTION, NOT, REPRODUCED
+from sim.figures.comp_claims import FITTED
 from testbed.allocation import comp
 from testbed.theory.detection import detection_probability
 from tests.emulator import environment
+from tests.figure_verb import assert_files, assert_refused, figure_verb, figures_written, rows_of
 
 SEED = 5
 BUDGETS, PODS = comp_scenario.BUDGETS_DB, comp_scenario.PODS
@@ -39,7 +39,7 @@ def ensemble():
 
 
 def verdict(claim, reading, detection):
-    (found,) = [v for v in comp_claims.judge(reading, detection) if v.claim == claim]
+    (found,) = [v for v in comp_claims.judge_reading(reading, detection) if v.claim == claim]
     return found
 
 
@@ -96,7 +96,7 @@ def test_epa_equals_ppa_at_15_db(s1):
 
 
 def test_every_claim_holds_in_s1(s1, s1_detection):
-    found = {v.claim: v.verdict for v in comp_claims.judge(s1, s1_detection)}
+    found = {v.claim: v.verdict for v in comp_claims.judge_reading(s1, s1_detection)}
 
     assert list(found) == [f"C{k}" for k in range(1, 11)]
     assert set(found.values()) == {REPRODUCED}
@@ -393,28 +393,17 @@ def test_verdict_over_all_readings(verdicts, meant):
 # The verb
 
 
-def isac_sim(*arguments):
-    command = [sys.executable, "-m", "sim", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, env=environment())
-
-
 @pytest.fixture(scope="module")
 def written(tmp_path_factory):
     out = tmp_path_factory.mktemp("figures") / "comp"
-    done = isac_sim("figure", "comp", "--draws", 60, "--trials", 40, "--seed", 3, "--out", out, "--json")
-    assert done.returncode == 0, done.stderr
-    assert done.stderr == ""
-    return out, json.loads(done.stdout)
+    return out, figures_written(out, "comp", "--draws", 60, "--trials", 40, "--seed", 3)
 
 
 def test_the_verb_writes_every_figure_and_the_verdicts(written):
     out, found = written
-    names = [f"{name}.{kind}" for name in ("2a_pod", "2b_budget", "2c_requirement") for kind in ("png", "svg", "csv")]
 
-    assert sorted(path.name for path in out.iterdir()) == sorted([*names, "verdicts.csv"])
-    assert found["files"] == [str(out / name) for name in [*names, "verdicts.csv"]]
-    with (out / "verdicts.csv").open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
+    assert_files(out, found, ("2a_pod", "2b_budget", "2c_requirement"))
+    rows = rows_of(out / "verdicts.csv")
     assert len(rows) == 40  # ten claims, three readings and all together
     assert [row["verdict"] for row in rows[:30]] == [v["verdict"] for v in found["verdicts"]]
 
@@ -431,15 +420,14 @@ def test_json_holds_curves_with_shares_and_null_where_there_is_none(written):
 
 def test_an_infeasible_scheme_is_left_empty_in_the_file_of_the_figure(written):
     out, _ = written
-    with (out / "2b_budget.csv").open(newline="", encoding="utf-8") as file:
-        rows = [row for row in csv.DictReader(file) if row["reading"] == "S1" and row["scheme"] == "EPA"]
+    rows = [row for row in rows_of(out / "2b_budget.csv") if (row["reading"], row["scheme"]) == ("S1", "EPA")]
 
     assert [row["sum_rate_bps_hz"] == "" for row in rows] == [budget < 10 for budget in BUDGETS]
     assert [row["feasible_share"] for row in rows[:4]] == ["0.0", "0.0", "0.0", "1.0"]
 
 
 def test_one_reading_is_printed_as_a_table(tmp_path):
-    done = isac_sim("figure", "comp", "--reading", "s1", "--trials", 40, "--out", tmp_path / "one")
+    done = figure_verb("comp", "--reading", "s1", "--trials", 40, "--out", tmp_path / "one")
 
     assert done.returncode == 0, done.stderr
     head, *lines = done.stdout.splitlines()
@@ -461,11 +449,7 @@ def test_one_reading_is_printed_as_a_table(tmp_path):
     ],
 )
 def test_a_bad_option_is_answered_in_one_line(arguments, message):
-    done = isac_sim("figure", *arguments)
-
-    assert done.returncode == 1
-    (line,) = done.stderr.splitlines()
-    assert line.startswith(f"error: {message}")
+    assert_refused(message, *arguments)
 
 
 def test_help_loads_neither_solvers_nor_plots():

@@ -3,21 +3,19 @@
 Statistical tests: fixed seeds, four standard errors where not said otherwise, 6e-5 each to fail if the code is right.
 """
 
-import csv
 import json
-import subprocess
-import sys
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from sim.figures import cooperative, cooperative_claims, cooperative_sweeps
-from sim.figures.cooperative_claims import CONVENTION, NOT, REPRODUCED, Evidence
+from sim.figures import cooperative, cooperative_sweeps
+from sim.figures.claims import CONVENTION, NOT, REPRODUCED, judge
+from sim.figures.cooperative_claims import CLAIMS, Evidence
 from sim.figures.cooperative_scenario import layouts, shared_field, user_rates
 from sim.figures.cooperative_sweeps import BACKHAULS, LOADS, SHARES
 from testbed.theory.cooperative import acceptance, mean_crlb
-from tests.emulator import environment
+from tests.figure_verb import assert_files, assert_refused, assert_verdicts, figures_written, rows_of
 
 SEED, DRAWS = 5, 20_000
 
@@ -51,7 +49,7 @@ def evidence(figures):
 
 
 def verdict(claim, evidence):
-    (found,) = [v for v in cooperative_claims.judge(evidence) if v.claim == claim]
+    (found,) = [v for v in judge(CLAIMS, evidence) if v.claim == claim]
     return found
 
 
@@ -220,30 +218,18 @@ def test_the_same_seed_gives_the_same_draws(evidence):
 @pytest.fixture(scope="module")
 def written(tmp_path_factory):
     out = tmp_path_factory.mktemp("figures") / "cooperative"
-    done = isac_sim("figure", "cooperative", "--draws", 2, "--seed", 3, "--out", out, "--json")
-    assert done.returncode == 0, done.stderr
-    assert done.stderr == ""
-    return out, json.loads(done.stdout)
+    return out, figures_written(out, "cooperative", "--draws", 2, "--seed", 3)
 
 
 def test_the_verb_writes_every_figure_and_the_verdicts(written):
     out, found = written
-    stems = "2_bound", "3_acceptance", "4_rate", "5_region"
-    names = [f"{stem}.{kind}" for stem in stems for kind in ("png", "svg", "csv")]
 
-    assert found["files"] == [str(out / name) for name in [*names, "verdicts.csv"]]
-    assert sorted(path.name for path in out.iterdir()) == sorted([*names, "verdicts.csv"])
-    assert [row["claim"] for row in rows(out / "verdicts.csv")] == list(VERDICTS)
-    assert [row["verdict"] for row in rows(out / "verdicts.csv")] == [v["verdict"] for v in found["verdicts"]]
-    curves = {row["curve"] for row in rows(out / "2_bound.csv")}
+    assert_files(out, found, ("2_bound", "3_acceptance", "4_rate", "5_region"))
+    assert_verdicts(out, found, VERDICTS)
+    curves = {row["curve"] for row in rows_of(out / "2_bound.csv")}
     assert {"(12)", "(14) as printed", "drawn mean", "drawn median"} <= curves
-    schemes = {row["scheme"] for row in rows(out / "5_region.csv")}
+    schemes = {row["scheme"] for row in rows_of(out / "5_region.csv")}
     assert schemes == {"cooperative", "time sharing, slot", "time sharing, joint"}
-
-
-def rows(path):
-    with path.open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
 
 
 def test_the_table_names_every_claim(figures):
@@ -268,13 +254,4 @@ def test_json_is_plain(figures):
     ],
 )
 def test_a_bad_option_is_answered_in_one_line(arguments, message):
-    done = isac_sim("figure", *arguments)
-
-    assert done.returncode == 1
-    (line,) = done.stderr.splitlines()
-    assert line.startswith(f"error: {message}")
-
-
-def isac_sim(*arguments):
-    command = [sys.executable, "-m", "sim", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, env=environment())
+    assert_refused(message, *arguments)

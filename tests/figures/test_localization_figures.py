@@ -1,9 +1,5 @@
 """The localisation paper's figures: numbers of the specification, what a verdict depends on, drops and the verb."""
 
-import csv
-import json
-import subprocess
-import sys
 import warnings
 from dataclasses import replace
 
@@ -11,12 +7,13 @@ import numpy as np
 import pytest
 
 from sim.figures import localization, localization_claims, localization_scenario, localization_sweeps
-from sim.figures.localization_claims import CONVENTION, NOT, REPRODUCED, Evidence
+from sim.figures.claims import CONVENTION, NOT, REPRODUCED, judge
+from sim.figures.localization_claims import CLAIMS, Evidence
 from sim.figures.localization_scenario import Setting, draw
 from sim.figures.localization_sweeps import CDF_SELF_GAINS_DB, SELF_GAINS_DB, over_self_gain
 from testbed.allocation.localization import solve
 from testbed.units import undb
-from tests.emulator import environment
+from tests.figure_verb import assert_files, assert_refused, assert_verdicts, figures_written, rows_of
 
 SEED, DROPS = 5, 200
 
@@ -48,7 +45,7 @@ def evidence(drops):
 def verdict(claim, evidence):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # least_mean of some drops only
-        (found,) = [v for v in localization_claims.judge(evidence) if v.claim == claim]
+        (found,) = [v for v in judge(CLAIMS, evidence) if v.claim == claim]
     return found
 
 
@@ -161,7 +158,7 @@ def test_crossings_of_figure_5(evidence):
 def test_every_claim_is_reproduced(evidence):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        found = {v.claim: v.verdict for v in localization_claims.judge(evidence)}
+        found = {v.claim: v.verdict for v in judge(CLAIMS, evidence)}
 
     assert list(found) == ["C3.1", "C3.2", "C3.3", "C4.1", "C4.2", "C4.3", "C4.4", "C5.1", "C5.2", "C5.3"]
     assert set(found.values()) == {REPRODUCED}
@@ -301,31 +298,17 @@ def test_sweeps_are_those_of_the_testbed(drops, evidence):
 # The verb
 
 
-def isac_sim(*arguments):
-    command = [sys.executable, "-m", "sim", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, env=environment())
-
-
 @pytest.fixture(scope="module")
 def written(tmp_path_factory):
     out = tmp_path_factory.mktemp("figures") / "localization"
-    done = isac_sim("figure", "localization", "--draws", 10, "--seed", 3, "--out", out, "--json")
-    assert done.returncode == 0, done.stderr
-    assert done.stderr == ""
-    return out, json.loads(done.stdout)
+    return out, figures_written(out, "localization", "--draws", 10, "--seed", 3)
 
 
 def test_the_verb_writes_every_figure_and_the_verdicts(written):
     out, found = written
-    stems = "3_cdf", "4_self_interference", "5_threshold"
-    names = [f"{name}.{kind}" for name in stems for kind in ("png", "svg", "csv")]
 
-    assert sorted(path.name for path in out.iterdir()) == sorted([*names, "verdicts.csv"])
-    assert found["files"] == [str(out / name) for name in [*names, "verdicts.csv"]]
-    with (out / "verdicts.csv").open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    assert [row["claim"] for row in rows] == list(localization_claims.CLAIMS)
-    assert [row["verdict"] for row in rows] == [v["verdict"] for v in found["verdicts"]]
+    assert_files(out, found, ("3_cdf", "4_self_interference", "5_threshold"))
+    assert_verdicts(out, found, CLAIMS)
 
 
 def test_json_holds_settings_curves_and_shares(written):
@@ -339,8 +322,7 @@ def test_json_holds_settings_curves_and_shares(written):
 
 def test_files_hold_both_metrics_and_the_shares(written):
     out, _ = written
-    with (out / "5_threshold.csv").open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
+    rows = rows_of(out / "5_threshold.csv")
 
     assert {row["metric"] for row in rows} == {"avg", "max"} and {row["drops"] for row in rows} == {"own", "common"}
     assert all(0 <= float(row["feasible_share"]) <= 1 for row in rows)
@@ -362,8 +344,4 @@ def test_the_same_seed_gives_the_same_numbers():
     ],
 )
 def test_a_bad_option_is_answered_in_one_line(arguments, message):
-    done = isac_sim("figure", "localization", *arguments)
-
-    assert done.returncode == 1
-    (line,) = done.stderr.splitlines()
-    assert line.startswith(f"error: {message}")
+    assert_refused(message, "localization", *arguments)

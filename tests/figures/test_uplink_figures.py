@@ -1,11 +1,8 @@
 """The uplink paper's figures: numbers of the specification, what a verdict depends on, drops and the verb."""
 
 import contextlib
-import csv
 import io
 import json
-import subprocess
-import sys
 from dataclasses import replace
 
 import numpy as np
@@ -13,15 +10,15 @@ import pytest
 
 from sim.__main__ import figure
 from sim.figures import uplink_claims, uplink_sweeps
+from sim.figures.claims import CONVENTION, NOT, REPRODUCED
 from sim.figures.uplink import compute, verdict_table
-from sim.figures.uplink_claims import CONVENTION, NOT, REPRODUCED
 from sim.figures.uplink_pod import USERS
 from sim.figures.uplink_scenario import Setting, draw_blocks, drop, gains, mean_rates, problem
 from sim.figures.uplink_sweeps import Sweep, calibrated_gap, over_load
 from testbed.allocation.uplink import solve
 from testbed.theory.uplink import estimates
 from testbed.units import db, undb
-from tests.emulator import environment
+from tests.figure_verb import assert_files, assert_refused, assert_verdicts
 
 SEED, DROPS = 0, 5
 
@@ -258,11 +255,6 @@ def test_the_same_seed_gives_the_same_numbers():
 # The verb
 
 
-def isac_sim(*arguments):
-    command = [sys.executable, "-m", "sim", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, env=environment())
-
-
 @pytest.fixture(scope="module")
 def written(figures, tmp_path_factory):
     """What the verb writes and prints, of numbers that are there already."""
@@ -282,14 +274,9 @@ def written(figures, tmp_path_factory):
 def test_the_verb_writes_every_figure_and_the_verdicts(written):
     out, found = written
     stems = "3_convergence", "4_power", "5_load", "6_antennas", "7_distance", "8_pilots", "9_detection"
-    names = [f"{name}.{kind}" for name in stems for kind in ("png", "svg", "csv")]
 
-    assert sorted(path.name for path in out.iterdir()) == sorted([*names, "verdicts.csv"])
-    assert found["files"] == [str(out / name) for name in [*names, "verdicts.csv"]]
-    with (out / "verdicts.csv").open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    assert [row["claim"] for row in rows] == list(uplink_claims.CLAIMS)
-    assert [row["verdict"] for row in rows] == [v["verdict"] for v in found["verdicts"]]
+    assert_files(out, found, stems)
+    assert_verdicts(out, found, uplink_claims.CLAIMS)
 
 
 def test_json_holds_settings_and_curves(written):
@@ -312,8 +299,4 @@ def test_json_holds_settings_and_curves(written):
     ],
 )
 def test_a_bad_option_is_answered_in_one_line(arguments, message):
-    done = isac_sim("figure", "uplink", *arguments)
-
-    assert done.returncode == 1
-    (line,) = done.stderr.splitlines()
-    assert line.startswith(f"error: {message}")
+    assert_refused(message, "uplink", *arguments)

@@ -7,8 +7,10 @@ import xml.etree.ElementTree as ET
 import pytest
 
 from sim.ad9361 import Fir, clock_chain, parse_fir, realised_lo, realised_tx_gain_mdb
+from sim.iio_context import Device, xml
 from sim.iiod_protocol import Command, parse, values
-from sim.pluto_context import STATUS_REGISTER, UNDERFLOW, Device, PlutoState, devices, xml
+from sim.pluto_context import STATUS_REGISTER, devices
+from sim.pluto_state import UNDERFLOW, PlutoState
 
 
 def phy(state: PlutoState) -> Device:
