@@ -1,6 +1,8 @@
-"""Simulated air that a radio under test transmits into: the emulator behind the wire, or virtual Plutos behind libiio.
+"""Simulated air that a radio under test transmits into: the emulator behind the wire, virtual Plutos behind libiio, or
+virtual USRPs behind a package that bears UHD's names.
 
-The server is a process of its own; what a test asks of it does not pass through the radio under test.
+The server is a process of its own, but for the USRPs, whose air is in this one; what a test asks of it does not pass
+through the radio under test.
 """
 
 import contextlib
@@ -21,15 +23,21 @@ from testbed.capture import save
 from testbed.config import validate
 from testbed.errors import RadioUnavailable
 from testbed.experiment.comp.config import CompExperiment
-from testbed.radio import libiio
+from testbed.radio import libiio, usrp_receive
 from testbed.radio.base import Radio
+from testbed.radio.device_config import load_device
 from testbed.radio.pluto import PlutoRadio
 from testbed.radio.remote import RemoteRadio
 from testbed.radio.replay import ReplayRadio
+from testbed.radio.usrp import UsrpRadio
 from tests.emulator import SETTINGS, emulator_process, environment, request
 from tests.scenes import capture_comp, comp_text
+from tests.uhd_stand_in.air import Air as UsrpAir
+from tests.uhd_stand_in.install import installed
 
-KINDS = ("emulator", "pluto", "served")  # airs in which a radio hears what is sent
+KINDS = ("emulator", "pluto", "served", "uhd")  # airs in which a radio hears what is sent
+BOARDS = ("pluto", "uhd")  # of these, airs of boards: who is tuned elsewhere is not heard, and nobody says so
+RING_BYTES = 1 << 20  # that a virtual USRP is received into: as fast as the machine can, for nobody
 REPLAYED = 400_000  # samples
 USERS = ("u1", "u2", "u3")  # of the CoMP scene: they only receive
 NODES = ("bs1", "bs2", "bs3", *USERS)
@@ -45,6 +53,7 @@ class Air:
     uris: Mapping[str, str] = field(default_factory=dict)  # of virtual boards, by node
     served: str = ""  # endpoint of a radio server
     replayed: Path | None = None  # capture
+    usrps: UsrpAir | None = None
 
     def open(self, node: str = "bs1", timeout_s: float = 10.0) -> Radio:
         """A radio of a node."""
@@ -52,6 +61,8 @@ class Air:
             return RemoteRadio(self.served or self.control, node, timeout_s=timeout_s)
         if self.replayed is not None:
             return ReplayRadio(self.replayed, node)
+        if self.usrps is not None:
+            return usrp(self.usrps, node, timeout_s=timeout_s)
         sharing = [name for name, uri in self.uris.items() if uri == self.uris[node]]
         return PlutoRadio(
             f"pluto:{self.uris[node]}",
@@ -63,6 +74,8 @@ class Air:
 
     def is_transmitting(self, node: str = "bs1") -> bool:
         """Whether the world hears a node."""
+        if self.usrps is not None:
+            return self.usrps.transmitting()[node]
         transmitting = request(self.control, op="status")["transmitting"]
         assert isinstance(transmitting, dict)
         return bool(transmitting[node])
@@ -70,6 +83,10 @@ class Air:
     @contextlib.contextmanager
     def frozen(self) -> Iterator[None]:
         """Within, the server does not answer."""
+        if self.usrps is not None:
+            with self.usrps.freeze():
+                yield
+            return
         assert self.process is not None
         self.process.send_signal(signal.SIGSTOP)
         try:
@@ -106,9 +123,32 @@ def pluto_process(scene: object = "comp", *arguments: str) -> Iterator[Air]:
             child.stdout.close()
 
 
+def usrp(where: UsrpAir, node: str, **options: Any) -> UsrpRadio:
+    """A radio on the virtual USRP that a node is on."""
+    board = where.board(node)
+    device = load_device("b210" if len(board.nodes) > 1 else "b200")
+    given = {"channel": board.nodes.index(node), "transmits": node not in USERS, "device": device, **options}
+    return UsrpRadio(f"uhd:serial={board.address['serial']}", node, **given)
+
+
+@contextlib.contextmanager
+def usrp_air(*boards: tuple[str, ...], ring_bytes: int = RING_BYTES) -> Iterator[UsrpAir]:
+    """Virtual USRPs of these nodes, or one for every node of the CoMP scene."""
+    before, usrp_receive.RING_BYTES = usrp_receive.RING_BYTES, ring_bytes
+    try:
+        with installed(UsrpAir("comp", boards or None)) as made:
+            yield made
+    finally:
+        usrp_receive.RING_BYTES = before
+
+
 @contextlib.contextmanager
 def air(kind: str, *arguments: str) -> Iterator[Air]:
     """Simulated air of the CoMP scene."""
+    if kind == "uhd":
+        with usrp_air() as usrps:
+            yield Air(kind, None, "", usrps=usrps)
+        return
     if kind == "replay":
         with replayed_air() as made:
             yield made
@@ -128,16 +168,32 @@ def air(kind: str, *arguments: str) -> Iterator[Air]:
 
 @contextlib.contextmanager
 def served_process(
-    radios: Mapping[str, str], arguments: Sequence[str] = (), **tables: Any
+    radios: Mapping[str, str | Mapping[str, Any]],
+    arguments: Sequence[str] = (),
+    variables: Mapping[str, str] | None = None,
+    **tables: Any,
 ) -> Iterator[tuple["subprocess.Popen[str]", str]]:
-    """`isac serve` for radios by node, and further keys of its file; yields it and its endpoint."""
+    """`isac serve` for radios by node, and further keys of its file; yields it and its endpoint.
+
+    Args:
+        radios: by node the resource, or the keys of its table.
+        arguments: further ones.
+        variables: further ones of the environment.
+        tables: further keys of the file.
+    """
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "radio.toml"
-        rows = [{"name": node, "radio": radio} for node, radio in radios.items()]
+        keys = {node: {"radio": told} if isinstance(told, str) else told for node, told in radios.items()}
+        rows = [{"name": node, **told} for node, told in keys.items()]
         file.write_text(tomli_w.dumps({"endpoint": "tcp://127.0.0.1:0", "nodes": rows, **tables}))
         command = [sys.executable, "-m", "testbed", "serve", str(file), "--until-stdin-closes", *arguments]
         child = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment()
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=environment(**(variables or {})),
         )
         assert child.stdin is not None and child.stdout is not None and child.stderr is not None
         try:

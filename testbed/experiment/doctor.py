@@ -1,7 +1,7 @@
 """What this host has and lacks for experiments, and how to get it. Looks only; changes nothing.
 
-Every check imports what it looks at by itself, and nothing that may bring the process down: UHD's module, built for
-NumPy 1, is looked for and not imported.
+Every check imports what it looks at by itself, and nothing that may bring the process down: UHD's module, which may be
+built for another NumPy, is imported by a process of its own.
 """
 
 import importlib.metadata
@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from testbed.errors import RadioUnavailable
+from testbed.radio.uhd_library import RECIPE
 
 Status = Literal["ok", "missing", "wrong"]
 
@@ -25,6 +26,14 @@ MIN_PYTHON = (3, 11)
 RULE_FOLDERS = ("/etc/udev/rules.d", "/lib/udev/rules.d", "/usr/lib/udev/rules.d")
 PLUTO_USB = ("0456", "b673")
 RULE = 'SUBSYSTEM=="usb", ATTRS{idVendor}=="0456", ATTRS{idProduct}=="b673", MODE="0666"'
+_TRY_UHD = """
+import numpy
+from testbed.radio import uhd_library
+try:
+    print(f"UHD {uhd_library.version(uhd_library.load())} beside NumPy {numpy.__version__}")
+except Exception as exc:
+    print(exc)
+"""
 _TIMEOUT_S = 30.0
 
 
@@ -162,22 +171,26 @@ def _udev() -> Check:
 
 def _uhd() -> Check:
     needed_for = "USRP"
-    here = importlib.util.find_spec("uhd") is not None
-    tool = _said("uhd_config_info", "--version")
-    if here:
-        import numpy as np
-
-        if int(np.__version__.split(".")[0]) >= 2:
-            remedy = (
-                "UHD of the distribution crashes with NumPy 2: use a venv with 'numpy<2' and --system-site-packages"
-            )
-            return Check("UHD", "wrong", f"importable beside NumPy {np.__version__}", needed_for, remedy)
-        return Check("UHD", "ok", f"importable {tool}".strip(), needed_for)
-    remedy = (
-        "apt-get install python3-uhd uhd-host, then a venv of that Python with --system-site-packages and 'numpy<2'"
-    )
-    found = f"{tool}, but not in this Python" if tool else "not installed"
-    return Check("UHD", "missing", found, needed_for, remedy)
+    if importlib.util.find_spec("uhd") is None:
+        tool = _said("uhd_config_info", "--version")
+        found = f"{tool}, but not in this Python" if tool else "not installed"
+        return Check("UHD", "missing", found, needed_for, RECIPE)
+    try:
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+        done = subprocess.run(
+            [sys.executable, "-c", _TRY_UHD],
+            capture_output=True,
+            text=True,
+            timeout=_TIMEOUT_S,
+            check=False,
+            env=environment,
+        )
+        told = (done.stdout.strip().splitlines() or ["it brings the process down"])[-1]
+    except (OSError, subprocess.TimeoutExpired) as exc:
+        told = " ".join(str(exc).split())
+    if told.startswith("UHD "):
+        return Check("UHD", "ok", told.removeprefix("UHD "), needed_for)
+    return Check("UHD", "wrong", told.split(";")[0].removeprefix("USRP: ")[:160], needed_for, RECIPE)
 
 
 def _gnuradio() -> Check:

@@ -1,4 +1,4 @@
-"""Radios that can be reached from here: Plutos on USB and on the network, and servers behind the wire."""
+"""Radios that can be reached from here: Plutos and USRPs on USB and on the network, and servers behind the wire."""
 
 import contextlib
 from collections.abc import Sequence
@@ -7,9 +7,10 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from testbed.errors import ConfigError, IsacError, RadioError, RadioUnavailable
-from testbed.radio import libiio
+from testbed.radio import libiio, uhd_library
 
 USUAL = ("192.168.2.1", "pluto.local")  # where a Pluto stands as it leaves the factory
+USRP = "uhd:"
 TIMEOUT_S = 1.5
 
 
@@ -42,38 +43,73 @@ class Found:
 
 
 def find_radios(addresses: Sequence[str] = ()) -> tuple[list[Found], str]:
-    """All radios found, and, where no Pluto can be looked for, why.
+    """All radios found, and, where no Pluto or no USRP can be looked for, why: a line each.
 
     Nothing is set on any of them.
 
     Args:
-        addresses: to look at besides USB and the usual ones: a host, ip:HOST[:PORT], pluto:..., or tcp://HOST:PORT.
+        addresses: to look at besides USB and the usual ones: a host, ip:HOST[:PORT], pluto:..., uhd:..., or
+            tcp://HOST:PORT.
 
     Raises:
         ConfigError: an address that is none.
     """
     given = [_as_radio(text) for text in addresses]
     servers = [radio for radio in given if radio.startswith("tcp://")]
-    boards = [radio for radio in given if not radio.startswith("tcp://")]
+    usrps = [radio for radio in given if radio.startswith(USRP)]
+    boards = [radio for radio in given if not radio.startswith(("tcp://", USRP))]
     with ThreadPoolExecutor(8) as pool:
-        found = list(pool.map(_server, servers))
-        try:
-            libiio.load("iio")
-        except RadioUnavailable as exc:
-            return found + [Found(radio, problem=str(exc)) for radio in boards], str(exc)
-        announced = []
-        with contextlib.suppress(OSError):
-            announced = [f"pluto:{uri}" for uri in libiio.scan() if uri.startswith(("usb:", "ip:"))]
-        usual = [f"pluto:ip:{host}" for host in USUAL]
-        named = dict.fromkeys([*boards, *announced, *usual])
-        there = list(pool.map(_board, named))
+        on_uhd = pool.submit(_usrps, usrps)  # takes some seconds where UHD is installed
+        found, hint = _plutos(boards, pool)
+        others, why = on_uhd.result()
+        return list(pool.map(_server, servers)) + found + others, "\n".join(line for line in (hint, why) if line)
+
+
+def _plutos(boards: Sequence[str], pool: ThreadPoolExecutor) -> tuple[list[Found], str]:
+    try:
+        libiio.load("iio")
+    except RadioUnavailable as exc:
+        return [Found(radio, problem=str(exc)) for radio in boards], str(exc)
+    announced = []
+    with contextlib.suppress(OSError):
+        announced = [f"pluto:{uri}" for uri in libiio.scan() if uri.startswith(("usb:", "ip:"))]
+    usual = [f"pluto:ip:{host}" for host in USUAL]
+    there = list(pool.map(_board, dict.fromkeys([*boards, *announced, *usual])))
     wanted = set(boards) | set(announced)
     # nobody asked for the usual addresses; that nothing is there is no news
-    return found + [row for row in there if not row.problem or row.radio in wanted], ""
+    return [row for row in there if not row.problem or row.radio in wanted], ""
+
+
+def _usrps(radios: Sequence[str]) -> tuple[list[Found], str]:
+    """USRPs that answer, those given by arguments first; none is opened."""
+    try:
+        version = uhd_library.version(uhd_library.load())
+        rows = []
+        for radio in radios:
+            there = uhd_library.find(radio.removeprefix(USRP))
+            rows += [_usrp(found, version) for found in there] or [Found(radio, problem="no such device")]
+        rows += [_usrp(found, version) for found in uhd_library.find()]
+    except RadioError as exc:
+        return [Found(radio, problem=str(exc)) for radio in radios], str(exc)
+    return list(dict.fromkeys(rows)), ""
+
+
+def _usrp(found: dict[str, str], version: str) -> Found:
+    """As UHD's search tells it, which says neither channels nor FPGA image."""
+    key = "serial" if found.get("serial") else "addr"
+    return Found(
+        f"{USRP}{key}={found[key]}" if found.get(key) else f"{USRP}type={found.get('type', '')}",
+        model=f"USRP {found.get('product') or found.get('type', '')}",
+        serial=found.get("serial", ""),
+        firmware=f"UHD {version}".strip(),
+    )
 
 
 def _as_radio(text: str) -> str:
     if text.startswith("tcp://"):
+        return text
+    if text.startswith(USRP):
+        uhd_library.check_args(text.removeprefix(USRP))
         return text
     uri = text.removeprefix("pluto:")
     if not uri.startswith(("ip:", "usb:")):
