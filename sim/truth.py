@@ -18,7 +18,8 @@ from sim.scene import Scene
 from sim.truth_paths import HeardPaths, heard_paths, path_measurements, path_truth
 from testbed.errors import ConfigError
 from testbed.experiment.comp.config import CompExperiment
-from testbed.experiment.config import Experiment, load_experiment
+from testbed.experiment.config import Experiment
+from testbed.experiment.load import load_experiment
 from testbed.measurement import Estimate, Measurement, MeasurementFile, PowerResponse, save_measurements
 from testbed.radio.gains import realise
 from testbed.units import thermal_noise_dbm, undb

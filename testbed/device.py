@@ -3,8 +3,9 @@
 They stand below captures and radios alike: a capture stores them, a radio makes them.
 """
 
+import itertools
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -14,6 +15,8 @@ from testbed.errors import RadioError, SettingOutOfRange
 from testbed.units import undb
 
 Continuity = Literal["reported", "unknown", "verified"]
+Steps = tuple[tuple[float, float], ...]
+MAX_STEPS = 1024  # of a calibrated transmitter
 TX_BACKOFF_DB = 0.5  # the largest rail of what is sent stays this far below full scale
 
 
@@ -59,6 +62,9 @@ class Limits:
     tx_full_scale_dbm: float  # power of a full-scale complex tone at tx_gain_db = 0
     rx_full_scale_dbm: float  # power at the antenna that reaches full scale at rx_gain_db = 0
     max_transmit_samples: int
+    # as calibrated: values of tx_gain_db, rising, and by how many decibels the power there departs from what
+    # tx_full_scale_dbm says; in between it is linear, beyond as at the end
+    tx_steps: Steps = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Plain dictionary for the wire and for captures."""
@@ -67,7 +73,12 @@ class Limits:
     @classmethod
     def from_dict(cls, data: Any) -> Self:
         """Inverse of `to_dict`; raises RadioError on missing, foreign or mistyped entries."""
-        return _from_dict(cls, data)
+        steps: Any = ()
+        if isinstance(data, dict) and "tx_steps" in data:  # which older captures do not have
+            data = dict(data)
+            steps = _steps(data.pop("tx_steps"))
+        limits: Self = _from_dict(cls, data, without="tx_steps")
+        return replace(limits, tx_steps=steps)
 
     def rx_amplitude(self, rx_gain_db: float) -> float:
         """Factor from full-scale amplitude to sqrt(milliwatt) at the antenna for a realised receive gain."""
@@ -75,11 +86,15 @@ class Limits:
 
     def tx_amplitude(self, tx_gain_db: float) -> float:
         """Factor from full-scale amplitude to sqrt(milliwatt) at the antenna for a realised transmit gain."""
-        return float(np.sqrt(undb(self.tx_full_scale_dbm + tx_gain_db)))
+        power_dbm = self.tx_full_scale_dbm + tx_gain_db
+        if self.tx_steps:
+            gains_db, departures_db = zip(*self.tx_steps, strict=True)
+            power_dbm += float(np.interp(tx_gain_db, gains_db, departures_db))
+        return float(np.sqrt(undb(power_dbm)))
 
     def largest_power(self, peak_to_average: float) -> float:
         """Largest mean power in milliwatt of samples whose largest squared rail is `peak_to_average` times it."""
-        return undb(self.tx_full_scale_dbm + self.tx_gain_max_db - TX_BACKOFF_DB) / peak_to_average
+        return self.tx_amplitude(self.tx_gain_max_db) ** 2 * undb(-TX_BACKOFF_DB) / peak_to_average
 
     def realise(self, wanted: Settings, name: str) -> Settings:
         """Round gains to their steps; raise SettingOutOfRange with number, limits and next step."""
@@ -135,8 +150,25 @@ def _rounded(value: float, step: float) -> float:
     return round(steps) * step if math.isfinite(steps) else value  # what is not finite fails the range check
 
 
-def _from_dict(cls: Any, data: Any) -> Any:
-    fields = cls.__dataclass_fields__
+def _steps(told: Any) -> Steps:
+    """Pairs of numbers, the first of each rising."""
+    pairs = told if isinstance(told, list | tuple) and len(told) <= MAX_STEPS else None
+    if pairs is not None:
+        kinds = [isinstance(pair, list | tuple) and len(pair) == 2 and all(map(_is_number, pair)) for pair in pairs]
+        if all(kinds) and all(a[0] < b[0] for a, b in itertools.pairwise(pairs)):
+            return tuple((float(gain), float(departure)) for gain, departure in pairs)
+    raise RadioError(
+        f"Limits.tx_steps: the radio sent {repr(told)[:60]}; must be at most {MAX_STEPS} pairs of finite numbers, the "
+        f"first of each rising"
+    )
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and _is_finite(value)
+
+
+def _from_dict(cls: Any, data: Any, without: str = "") -> Any:
+    fields = {key: field for key, field in cls.__dataclass_fields__.items() if key != without}
     if not isinstance(data, dict) or set(data) != set(fields):
         raise RadioError(f"{cls.__name__}: the radio sent other fields than {sorted(fields)}; versions differ?")
     kinds: dict[Any, Any] = {bool: bool, int: int, float: (int, float), str: str}

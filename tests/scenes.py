@@ -15,7 +15,7 @@ from testbed.config import validate
 from testbed.device import Reception, Settings
 from testbed.experiment.acquire import setup_document
 from testbed.experiment.comp.config import CompExperiment
-from testbed.experiment.config import preset_text
+from testbed.experiment.load import preset_text
 from testbed.measurement import Estimate
 from testbed.radio.gains import realise
 from testbed.units import undb

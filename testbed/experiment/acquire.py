@@ -11,8 +11,9 @@ import numpy as np
 
 from testbed.capture import CHUNK_TABLE, Capture, CaptureWriter, NodeCapture, load
 from testbed.device import Settings
-from testbed.errors import RadioError
+from testbed.errors import IsacError, RadioError
 from testbed.experiment.config import Experiment
+from testbed.experiment.devices import NodeDevice, check_calibration, node_devices
 from testbed.experiment.reception import record
 from testbed.experiment.tables import RadioTable
 from testbed.measurement import Estimate
@@ -44,13 +45,15 @@ def open_radios(experiment: Experiment, emulator_endpoint: str | None) -> Iterat
     Raises:
         ConfigError: the keys of a radio cannot be used, or a board has no such channel.
         SafetyRefused: a radio would transmit on air, and nobody agreed to that.
+        RadioUnavailable: a radio is not there, or not what its device's configuration says.
         RadioError: at the end, naming the radios that did not answer while being muted and may still transmit.
     """
     radios: list[Radio] = []
+    devices = node_devices(experiment)
     guard = Guard(experiment.safety)
     try:
         for row in experiment.receivers:
-            radio = _opened(row, experiment, emulator_endpoint)
+            radio = _opened(row, experiment, emulator_endpoint, devices.get(row.name))
             # what is not simulated transmits with consent only, and somebody minds it
             radios.append(radio if radio.limits.simulated else GuardedRadio(radio, guard))
             if not radio.limits.simulated and radio.limits.num_tx > 0:
@@ -67,20 +70,29 @@ def open_radios(experiment: Experiment, emulator_endpoint: str | None) -> Iterat
             )
 
 
-def _opened(row: RadioTable, experiment: Experiment, emulator_endpoint: str | None) -> Radio:
+def _opened(row: RadioTable, experiment: Experiment, emulator_endpoint: str | None, known: NodeDevice | None) -> Radio:
     resource = emulator_endpoint if row.radio == "emulator" else row.radio
     assert resource is not None, "the experiment's own check demands an emulator table"
+    hardware = experiment.hardware if known is None else known.hardware  # a board knows nothing of its powers
     options = Options(
         channel=row.channel,
-        fir=row.fir,
+        device=None if known is None else known.device,
+        fir=row.fir if known is None else known.fir,
         transmits=row.name in experiment.node_names,
         timeout_s=experiment.acquisition.timeout_s,
         keys=row.keys,
-        # a Pluto knows nothing of its powers
-        tx_full_scale_dbm=experiment.hardware.tx_full_scale_dbm,
-        rx_full_scale_dbm=experiment.hardware.rx_full_scale_dbm,
+        tx_full_scale_dbm=hardware.tx_full_scale_dbm,
+        rx_full_scale_dbm=hardware.rx_full_scale_dbm,
+        tx_steps=() if known is None else known.tx_steps,
     )
-    return open_resource(resource, row.name, options)
+    radio = open_resource(resource, row.name, options)
+    if known is not None:
+        try:
+            check_calibration(known, radio, experiment)
+        except IsacError:
+            radio.close()
+            raise
+    return radio
 
 
 def _closed(radio: Radio) -> bool:

@@ -17,11 +17,13 @@ from numpy.typing import NDArray
 
 from testbed.device import Limits, Reception, Settings
 from testbed.errors import RadioError
+from testbed.experiment.devices import serial_of
 from testbed.measurement import Estimate
-from testbed.radio.base import Buffered, Radio
+from testbed.radio.base import Buffered, Described, Radio
 from testbed.radio.calibration import Calibration, Conditions, GainStep, NoisePoint, SelfTap
 from testbed.radio.device_config import Device
 from testbed.radio.gains import realise
+from testbed.radio.safety import GuardedRadio
 from testbed.sensing.loopback import Loopback, fit_loopback, probe
 from testbed.units import db, thermal_noise_dbm, undb
 
@@ -56,6 +58,13 @@ class Identity:
     serial: str
     firmware: str
     fir: str  # filter in use, by name
+
+
+def identity(radio: Radio, fir: str = "standard") -> Identity:
+    """Which radio it is, with the filter in use."""
+    inner = radio.inner if isinstance(radio, GuardedRadio) else radio
+    firmware = inner.attributes.get("fw_version", "") if isinstance(inner, Described) else ""
+    return Identity(serial_of(radio), firmware, fir)
 
 
 def calibrate(radio: Radio, device: Device, who: Identity, wish: Wish, say: Note = lambda text: None) -> Calibration:

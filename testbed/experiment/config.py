@@ -5,15 +5,13 @@ its `kind`, a paper of its own: `comp`, `localization`; each adds its tables in 
 """
 
 import hashlib
-import importlib
 import json
-from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from testbed.config import StrictModel, read_toml, validate
+from testbed.config import StrictModel
 from testbed.errors import ConfigError
 from testbed.experiment.tables import (
     AcquisitionTable,
@@ -24,22 +22,14 @@ from testbed.experiment.tables import (
     NodeTable,
     RadioTable,
     ReflectorTable,
-    Row,
     UserTable,
     VerdictTable,
 )
-from testbed.radio.resources import REPLAY, check_resource
+from testbed.radio.resources import BOARDS, PLUTO, REPLAY, USRP, check_resource
 from testbed.radio.safety import SafetyTable
 from testbed.sensing.model import Cell, Reflector, Survey, SurveyNode, SurveyUser
 from testbed.waveform.frame import BufferDesign, FrameDesign
 from testbed.waveform.observations import Observations, ResourceElements
-
-KINDS = {  # of experiments, and the models of their files
-    "comp": "testbed.experiment.comp.config:CompExperiment",
-    "localization": "testbed.experiment.localization.config:LocalizationExperiment",
-    "uplink": "testbed.experiment.uplink.config:UplinkExperiment",
-    "cooperative": "testbed.experiment.cooperative.config:CooperativeExperiment",
-}
 
 
 class Experiment(StrictModel):
@@ -80,14 +70,25 @@ class Experiment(StrictModel):
                         check_resource(row.radio, "'emulator', ")
                     except ConfigError as exc:
                         raise ValueError(f"{table}[{i}].radio: {exc}") from None
-                if not row.radio.startswith("pluto:") and (row.channel, row.fir) != (0, "standard"):
-                    raise ValueError(f"{table}[{i}]: only a Pluto has channel and fir; remove the line")
+                if not row.radio.startswith(BOARDS) and row.channel != 0:
+                    raise ValueError(f"{table}[{i}].channel: only a Pluto or USRP has channels; remove the line")
+                if row.radio.startswith(PLUTO) and row.channel > 1:
+                    raise ValueError(f"{table}[{i}].channel: found {row.channel}; a Pluto has 0 and, with 2R2T, 1")
+                if not row.radio.startswith(PLUTO) and row.fir != "standard":
+                    raise ValueError(f"{table}[{i}].fir: only a Pluto has filters to load; remove the line")
+                if row.radio.startswith(USRP) and row.device is None:
+                    raise ValueError(
+                        f"{table}[{i}].device: missing; a USRP tells neither its powers nor its antennas, name its "
+                        f"configuration (`isac device check` lists them)"
+                    )
+                if row.calibrated and row.device is None:
+                    raise ValueError(f"{table}[{i}].calibrated: calibrations belong to a device; name it with device")
                 if row.keys is not None and not row.radio.startswith("tcp://"):
                     raise ValueError(f"{table}[{i}].keys: only a radio at tcp://HOST:PORT has keys; remove the line")
-        boards = [(row.radio, row.channel) for row in self.receivers if row.radio.startswith("pluto:")]
-        for board in boards:
-            if boards.count(board) > 1:
-                raise ValueError(f"nodes: channel {board[1]} of {board[0]} is given twice; a channel serves one node")
+        ports = [(row.radio, row.device, row.channel) for row in self.receivers if row.radio.startswith(BOARDS)]
+        for port in ports:
+            if ports.count(port) > 1:
+                raise ValueError(f"nodes: channel {port[2]} of {port[0]} is given twice; a channel serves one node")
         emulated = [row.name for row in self.receivers if row.radio == "emulator"]
         if self.emulator is None and emulated:
             raise ValueError("nodes: radio = 'emulator' needs an [emulator] table that names a scene")
@@ -192,6 +193,10 @@ class Experiment(StrictModel):
             data["emulator"]["scene"] = Path(data["emulator"]["scene"]).name
         for row in (*data["nodes"], *data["users"]):
             row["fir"] = Path(row["fir"]).name
+            # of a device only the name, too; captures tell the hash of what it said
+            row["device"] = None if row["device"] is None else Path(row["device"]).stem
+            if row["device"] is None:
+                del row["device"], row["calibrated"]
             if row["radio"].startswith(REPLAY):
                 row["radio"] = REPLAY + Path(row["radio"].removeprefix(REPLAY)).name
         return data
@@ -230,74 +235,3 @@ def document_sha256(resolved: dict[str, Any]) -> str:
     """Hash of a resolved experiment as plain data."""
     text = json.dumps(resolved, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-def presets() -> list[str]:
-    """Names of the packaged experiments."""
-    folder = resources.files("testbed.experiment") / "presets"
-    return sorted(p.name.removesuffix(".toml") for p in folder.iterdir() if p.name.endswith(".toml"))
-
-
-def preset_text(name: str) -> str:
-    """Text of a packaged experiment, with its comments."""
-    if name not in presets():
-        raise ConfigError(f"preset '{name}': unknown; presets are {', '.join(presets())}")
-    return (resources.files("testbed.experiment") / "presets" / f"{name}.toml").read_text(encoding="utf-8")
-
-
-def experiment_path(name_or_path: str) -> Path:
-    """Path of an experiment: an existing or .toml path, else a preset's name."""
-    path = Path(name_or_path)
-    if path.suffix == ".toml" or path.is_file():
-        return path
-    if name_or_path not in presets():
-        raise ConfigError(
-            f"experiment '{name_or_path}': no such file or preset; presets are {', '.join(presets())}; "
-            f"'isac init' writes one to edit"
-        )
-    return Path(str(resources.files("testbed.experiment") / "presets" / f"{name_or_path}.toml"))
-
-
-def validate_experiment(data: dict[str, Any], origin: str) -> Experiment:
-    """An experiment of the kind that the data name; `origin` names them in errors.
-
-    Raises:
-        ConfigError: one line per fault with the dotted key.
-    """
-    kind = data.get("kind", "comp")
-    if kind not in KINDS:
-        raise ConfigError(f"{origin}: kind: found {kind!r}; must be one of {', '.join(KINDS)}")
-    module, name = KINDS[kind].split(":")
-    model: type[Experiment] = getattr(importlib.import_module(module), name)
-    return validate(data, model, origin)
-
-
-def load_experiment(name_or_path: str) -> Experiment:
-    """Read an experiment; a scene given as a path, folders of keys, and filters become relative to the experiment file.
-
-    Raises:
-        ConfigError: one line per fault with the dotted key.
-    """
-    path = experiment_path(name_or_path)
-    experiment = validate_experiment(read_toml(path), str(path))
-    if experiment.emulator is not None and experiment.emulator.scene.endswith(".toml"):
-        scene = Path(experiment.emulator.scene)
-        scene = scene if scene.is_absolute() else path.parent / scene
-        if not scene.is_file():
-            raise ConfigError(f"{path}: emulator.scene: {scene}: no such file; give a path or the name of a scene")
-        emulator = experiment.emulator.model_copy(update={"scene": str(scene.resolve())})
-        experiment = experiment.model_copy(update={"emulator": emulator})
-    # whether a folder of keys is there is seen when its radio is opened; who only reads captures needs none
-    nodes, users = (
-        tuple(_with_paths(row, path.parent) for row in rows) for rows in (experiment.nodes, experiment.users)
-    )
-    return experiment.model_copy(update={"nodes": nodes, "users": users})
-
-
-def _with_paths(row: Row, folder: Path) -> Row:
-    keys = None if row.keys is None else str((folder / row.keys).resolve())
-    fir = row.fir if row.fir in ("standard", "keep") else str((folder / row.fir).resolve())
-    radio = row.radio
-    if radio.startswith(REPLAY):
-        radio = REPLAY + str((folder / radio.removeprefix(REPLAY)).resolve())
-    return row.model_copy(update={"keys": keys, "fir": fir, "radio": radio})

@@ -1,44 +1,58 @@
-"""What the device configurations named by an experiment's nodes replace in it.
+"""What the device configurations named by an experiment's radios replace in it.
 
-A node says `device = "pluto-rev-c"`. Then, for this node:
+A radio says `device = "pluto-rev-c"`. Then, for this radio:
 
-* the assumptions of the link budget are the configuration's, in place of the [hardware] table;
-* reference powers that the radio does not know of itself (a Pluto knows none) are the configuration's;
-* the filter is the configuration's, unless the node names one of its own;
+* the assumptions of the link budget are the configuration's, in place of the [hardware] table; so is the noise figure,
+  unless the radio gives its own;
+* reference powers that the radio does not know of itself (a Pluto or USRP knows none) are the configuration's;
+* the filter is the configuration's, unless the radio names one of its own;
 * what the experiment asks for must lie within the configuration's limits, before a radio is opened;
 * the board that is opened must be such a board: firmware, serial number, number of channels.
 
-Nothing else: antenna gain, noise figure and isolation are of the place where the radio stands, and remain the node's.
-An emulated node may name a device as well; then its limits and powers are assumed, and the emulator reports its own.
+With `calibrated = true`, what `isac calibrate` found counts as well: noise figure and isolation in the link budget, and
+steps of the transmitter in what is on the air. A calibration that no longer holds, or is of another board, is refused.
+
+Antenna gain is of the place where the radio stands, and remains the radio's. An emulated one may name a device as well;
+then its limits and powers are assumed, and the emulator reports its own.
 """
 
-import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+import contextlib
+import shutil
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
-from testbed.device import Limits
-from testbed.errors import ConfigError, RadioUnavailable
-from testbed.experiment.calibrate import Identity
-from testbed.experiment.tables import HardwareTable
-from testbed.radio.base import Radio
+import tomli_w
+
+from testbed.device import Settings, Steps
+from testbed.errors import ConfigError
+from testbed.experiment.config import Experiment
+from testbed.experiment.tables import HardwareTable, NodeTable, RadioTable, Row
+from testbed.radio.base import Described, Radio
+from testbed.radio.calibration import Calibration, load_calibration
 from testbed.radio.device_config import Device, PlutoConfig, UsrpConfig, load_device
-from testbed.radio.device_tables import version
-from testbed.radio.pluto import PlutoRadio
+from testbed.radio.resources import PLUTO, REPLAY, USRP
 from testbed.radio.safety import GuardedRadio
 
 
 @dataclass(frozen=True)
 class NodeDevice:
-    """A node's configuration, as far as the experiment is concerned."""
+    """A radio's configuration, as far as the experiment is concerned."""
 
     device: Device
     hardware: HardwareTable
     fir: str  # for the driver
+    calibration: Calibration | None = None  # which the experiment wants to count
+
+    @property
+    def tx_steps(self) -> Steps:
+        """Departures of the transmitter's steps, as calibrated."""
+        return () if self.calibration is None else self.calibration.tx_departures
 
     def provenance(self) -> dict[str, str]:
-        """For captures: which configuration, and the hash of what it said."""
-        return {"name": self.device.name, "sha256": self.device.sha256}
+        """For captures: which configuration, the hash of what it said, and when it was calibrated."""
+        found = {"name": self.device.name, "sha256": self.device.sha256}
+        return found if self.calibration is None else found | {"calibrated": self.calibration.date}
 
 
 def node_device(
@@ -78,8 +92,9 @@ def node_device(
             faults.append(f"{what}_{unit}: {value:.10g} is outside {low:.10g}..{high:.10g} of {device.name}")
     if channel >= max(limits.num_tx, limits.num_rx):
         faults.append(f"channel {channel}: {device.name} has {max(limits.num_tx, limits.num_rx)}")
-    if radio.startswith("pluto:") and not isinstance(config, PlutoConfig):
-        faults.append(f"radio = '{radio}', and {device.name} is a {config.kind}")
+    for scheme, kind in ((PLUTO, PlutoConfig), (USRP, UsrpConfig)):
+        if radio.startswith(scheme) and not isinstance(config, kind):
+            faults.append(f"radio = '{radio}', and {device.name} is a {config.kind}")
     if isinstance(config, UsrpConfig):
         clocks = config.usrp.master_clock_rate_hz / sample_rate_hz
         if abs(clocks - round(clocks)) > 1e-6:
@@ -92,46 +107,115 @@ def node_device(
     return NodeDevice(device, HardwareTable(**config.hardware()), device.fir if fir == "standard" else fir)
 
 
-def identity(radio: Radio, fir: str = "standard") -> Identity:
-    """Which radio it is; one that tells no serial number goes by the name of its node."""
-    inner = radio.inner if isinstance(radio, GuardedRadio) else radio
-    attributes = inner.attributes if isinstance(inner, PlutoRadio) else {}
-    return Identity(attributes.get("hw_serial", "") or f"node {radio.name}", attributes.get("fw_version", ""), fir)
-
-
-def check_board(node: NodeDevice, name: str, limits: Limits, attributes: Mapping[str, Any], num_channels: int) -> None:
-    """Refuse a board that is not what its configuration says.
-
-    Args:
-        node: configuration of the node.
-        name: of the node, for messages.
-        limits: as the radio reports them.
-        attributes: of its context: fw_version, hw_serial.
-        num_channels: of the board.
+def node_devices(experiment: Experiment) -> dict[str, NodeDevice]:
+    """Configurations of the radios that name one, by the radio's name, with the calibrations that are to count.
 
     Raises:
-        RadioUnavailable: one line with all that differs.
+        ConfigError: a configuration does not go with the experiment, or a calibration is missing, stale or foreign.
     """
-    device = node.device
-    config, faults = device.config, []
-    firmware = str(attributes.get("fw_version", ""))
-    found = re.match(r"v?\d+(\.\d+)+", firmware)
-    if found and version(found[0]) < version(config.firmware.minimum):
-        faults.append(f"firmware {firmware}, needs {config.firmware.minimum}")
-    serial = str(attributes.get("hw_serial", ""))
-    if config.serial is not None and serial != config.serial:
-        faults.append(f"serial '{serial}', needs '{config.serial}'")
-    wanted = max(config.limits.num_tx, config.limits.num_rx)
-    if num_channels < wanted:
-        faults.append(f"{num_channels} channels, needs {wanted}")
-    for what, unit in (("carrier", "hz"), ("sample_rate", "hz")):
-        low, high = getattr(limits, f"{what}_min_{unit}"), getattr(limits, f"{what}_max_{unit}")
-        need_low = getattr(config.limits, f"{what}_min_{unit}")
-        need_high = getattr(config.limits, f"{what}_max_{unit}")
-        if low > need_low or high < need_high:
-            faults.append(f"{what} {low:.10g}..{high:.10g}, needs {need_low:.10g}..{need_high:.10g}")
-    if faults:
-        raise RadioUnavailable(
-            f"{name}: the board is not as {device.name} says: {'; '.join(faults)}; "
-            f"`isac device commands {device.name}` prints what to set"
-        )
+    found = {}
+    for row in experiment.receivers:
+        if (known := _known(row, experiment)) is None:
+            continue
+        if row.calibrated:
+            path = known.device.calibration_path
+            if not path.is_file():
+                raise ConfigError(
+                    f"{row.name}.calibrated: {path} is not there; make it with `isac calibrate --node {row.name}`, or "
+                    f"remove the line"
+                )
+            made = load_calibration(path)
+            made.check(known.device, _tuning(experiment), fir=known.fir)
+            known = replace(known, calibration=made)
+        found[row.name] = known
+    return found
+
+
+def _known(row: RadioTable, experiment: Experiment) -> NodeDevice | None:
+    if row.device is None or row.radio.startswith(REPLAY):  # whose captures tell what it was
+        return None
+    gain_db, numerology = experiment.rx_gain_db(row.name), experiment.waveform.numerology
+    return node_device(
+        row.name,
+        row.device,
+        carrier_hz=numerology.carrier_hz,
+        sample_rate_hz=numerology.sample_rate_hz,
+        rx_gain_db=None if gain_db == "auto" else float(gain_db),
+        fir=row.fir,
+        channel=row.channel,
+        radio=row.radio,
+    )
+
+
+def _tuning(experiment: Experiment) -> Settings:
+    numerology = experiment.waveform.numerology
+    return Settings(numerology.carrier_hz, numerology.sample_rate_hz, 0.0, 0.0)
+
+
+def with_devices(experiment: Experiment) -> Experiment:
+    """The experiment with what its devices say of noise figure and isolation, where its own file leaves that open.
+
+    Whether a calibration still holds is not asked here: whoever reads an old run, or calibrates anew, need not care.
+
+    Raises:
+        ConfigError: a configuration does not go with the experiment.
+    """
+
+    def filled(row: Row) -> Row:
+        if (known := _known(row, experiment)) is None:
+            return row
+        found = {"noise_figure_db": known.device.config.power.noise_figure_db}
+        if row.calibrated:
+            with contextlib.suppress(ConfigError):
+                made = load_calibration(known.device.calibration_path)
+                found["noise_figure_db"] = made.noise_figure_db.value
+                if isinstance(row, NodeTable):
+                    found["self_isolation_db"] = made.isolation_db.value
+        return row.model_copy(update={key: value for key, value in found.items() if key not in row.model_fields_set})
+
+    nodes, users = tuple(map(filled, experiment.nodes)), tuple(map(filled, experiment.users))
+    return experiment.model_copy(update={"nodes": nodes, "users": users})
+
+
+def check_calibration(known: NodeDevice, radio: Radio, experiment: Experiment) -> None:
+    """Refuse an opened radio that its calibration is not of.
+
+    Raises:
+        ConfigError: with the reason.
+    """
+    if known.calibration is not None:
+        known.calibration.check(known.device, _tuning(experiment), radio.limits, serial_of(radio), fir=known.fir)
+
+
+def serial_of(radio: Radio) -> str:
+    """Serial number; one that tells none goes by the name of its node."""
+    inner = radio.inner if isinstance(radio, GuardedRadio) else radio
+    return (inner.attributes.get("hw_serial", "") if isinstance(inner, Described) else "") or f"node {radio.name}"
+
+
+def copy_devices(document: dict[str, Any], folder: Path) -> None:
+    """Copy the devices that an experiment's plain data name into a folder of its run, which then repeats where it lies.
+
+    Each is written whole, without what it extends, and with its filter and its calibration, where there is one; what
+    the data say becomes `<folder's name>/<device>.toml`.
+
+    Raises:
+        ConfigError: two devices of one name that differ.
+        OSError: the folder cannot be written.
+    """
+    copied: dict[str, str] = {}
+    for row in (*document["nodes"], *document.get("users", ())):
+        if row.get("device") is None:
+            continue
+        device = load_device(row["device"])
+        if copied.setdefault(device.name, device.sha256) != device.sha256:
+            raise ConfigError(f"{row['name']}.device: two different devices are called {device.name}; rename one")
+        folder.mkdir(exist_ok=True)
+        data = device.config.model_dump(mode="json", exclude_none=True)
+        if device.ftr is not None:
+            data["fir"] = Path(device.fir).name
+            shutil.copyfile(device.fir, folder / data["fir"])
+        (folder / f"{device.name}.toml").write_text(tomli_w.dumps(data), encoding="utf-8")
+        if device.calibration_path.is_file():
+            shutil.copyfile(device.calibration_path, folder / device.calibration_path.name)
+        row["device"] = f"{folder.name}/{device.name}.toml"

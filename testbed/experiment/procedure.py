@@ -5,7 +5,7 @@ functions below. That module is imported when it is asked for, for it may need H
 """
 
 import importlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, cast
 
@@ -51,8 +51,8 @@ class Results(Protocol):
 class Procedure(Protocol):
     """A module that runs one kind of experiment; models and results are those of its kind."""
 
-    def budget(self, experiment: Any, limits: Limits | None = None) -> Budget:
-        """Link budget, of radios as they report themselves, else as the experiment assumes them."""
+    def budget(self, experiment: Any, limits: Mapping[str, Limits] | None = None) -> Budget:
+        """Link budget, of radios by name as they report themselves, else as the experiment assumes them."""
 
     def print_budget(self, budget: Any, experiment: Any) -> None:
         """As tables."""

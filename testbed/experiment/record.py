@@ -2,6 +2,7 @@
 
 experiment.toml     resolved, overrides included: `isac run` on it repeats the run
 scene/              a copy of the scene, where the experiment named a file
+devices/            copies of the device configurations it names, with their calibrations
 session.json        receive gains and noise variances: what a resumed run takes over
 captures/*.h5       what was received; muted.h5 with no transmitter on
 truth.json          emulated runs only, written by isac-sim
@@ -21,6 +22,7 @@ from testbed.config import StrictModel
 from testbed.documents import read_document, write_document
 from testbed.errors import ConfigError
 from testbed.experiment.config import Experiment
+from testbed.experiment.devices import copy_devices
 from testbed.measurement import Estimate
 
 MARKER = "experiment.toml"
@@ -71,6 +73,7 @@ class RunDirectory:
                 (path / "scene").mkdir()
                 (path / "scene" / name).write_bytes(content)
                 document["emulator"]["scene"] = f"scene/{name}"
+            copy_devices(document, path / "devices")
             if run._replaces:
                 run._replaced.touch()
             run.experiment.write_text(tomli_w.dumps(document), encoding="utf-8")

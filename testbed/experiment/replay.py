@@ -8,7 +8,8 @@ import numpy as np
 from testbed.capture import Capture, load
 from testbed.errors import CaptureError
 from testbed.experiment.acquire import Transmission, acquire, setup_document
-from testbed.experiment.config import Experiment, validate_experiment
+from testbed.experiment.config import Experiment
+from testbed.experiment.load import validate_experiment
 from testbed.radio.base import Radio
 from testbed.radio.gains import quantise
 from testbed.radio.replay import ReplayRadio

@@ -1,7 +1,7 @@
 """An open network: radios, the world's conditions, receive gains, and the noise of a muted capture."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,11 +9,13 @@ from typing import Any
 import numpy as np
 
 from testbed.capture import Capture
+from testbed.device import Limits
 from testbed.errors import ConfigError
 from testbed.experiment import children
 from testbed.experiment.acquire import Transmission, acquire, mute, open_radios, plan_receivers
 from testbed.experiment.conditions import Ask, Conditions, OperatorConditions, SimulatedConditions
 from testbed.experiment.config import Experiment
+from testbed.experiment.devices import node_devices
 from testbed.experiment.procedure import procedure
 from testbed.measurement import Estimate, noise_estimate
 from testbed.radio.base import Conditioned, Radio
@@ -60,15 +62,19 @@ def open_session(
             changes = table.self_isolation_db, table.direct_fading
             endpoint = stack.enter_context(children.emulator(table.scene, table.seed, log, *changes))
         radios = stack.enter_context(open_radios(experiment, endpoint))
-        for limits in dict.fromkeys(radio.limits for radio in radios[: len(experiment.nodes)]):
-            if faults := procedure(experiment).budget(experiment, limits).faults:
-                raise ConfigError(f"link budget ({limits.model}): " + "; ".join(faults))
+        limits = {radio.name: radio.limits for radio in radios}
+        if faults := procedure(experiment).budget(experiment, limits).faults:
+            models = ", ".join(dict.fromkeys(each.model for each in limits.values()))
+            raise ConfigError(f"link budget ({models}): " + "; ".join(faults))
         conditions = _conditions(experiment, radios, endpoint, ask)
         stack.callback(conditions.close)
         conditions.set("all")
-        gains = plan_receivers(radios, experiment, _loudest(radios, experiment)) if rx_gain_db is None else rx_gain_db
+        gains = plan_receivers(radios, experiment, loudest(limits, experiment)) if rx_gain_db is None else rx_gain_db
         quiet = mute(radios, experiment, gains)
-        yield Session(radios, conditions, quiet, conditions.describe())
+        info = conditions.describe()
+        if devices := node_devices(experiment):
+            info["devices"] = {name: known.provenance() for name, known in devices.items()}
+        yield Session(radios, conditions, quiet, info)
 
 
 def capture_noise(session: Session, experiment: Experiment, path: Path) -> tuple[dict[str, Estimate], tuple[str, ...]]:
@@ -96,11 +102,15 @@ def _conditions(experiment: Experiment, radios: list[Radio], endpoint: str | Non
     return SimulatedConditions(list(dict.fromkeys(servers)), replays=replays)
 
 
-def _loudest(radios: list[Radio], experiment: Experiment) -> Frame:
+def loudest(limits: Mapping[str, Limits], experiment: Experiment) -> Frame:
     """Every node at the highest power it may be given, as far as its radio goes."""
     unit = experiment.waveform.frame(np.ones(len(experiment.nodes)))
-    largest = [r.limits.largest_power(float(ratio)) for r, ratio in zip(radios, unit.peak_to_average, strict=False)]
-    return experiment.waveform.frame(np.minimum(undb(experiment.highest_power_dbm), largest))
+    mean = np.mean(np.abs(unit.samples) ** 2, axis=1)  # less than one where a node is silent in others' slots
+    largest = [
+        limits[name].largest_power(float(ratio))
+        for name, ratio in zip(experiment.node_names, unit.peak_to_average, strict=True)
+    ]
+    return experiment.waveform.frame(np.minimum(undb(experiment.highest_power_dbm), largest / mean))
 
 
 def _coarse_noise(capture: Capture, noise_var: dict[str, Estimate]) -> tuple[str, ...]:

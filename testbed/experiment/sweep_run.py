@@ -26,7 +26,8 @@ from typing import Any
 import tomli_w
 
 from testbed.errors import ConfigError
-from testbed.experiment.config import Experiment, load_experiment, validate_experiment
+from testbed.experiment.config import Experiment
+from testbed.experiment.load import load_experiment, validate_experiment
 from testbed.experiment.procedure import procedure
 from testbed.experiment.record import RunDirectory
 from testbed.sweep import SweepPoint, SweepRow, grid, point_seed, run_points

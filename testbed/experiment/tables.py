@@ -36,10 +36,13 @@ class EmulatorTable(StrictModel):
 class RadioTable(Place):
     """A radio of the network, where the survey puts it."""
 
-    # 'emulator', tcp://HOST:PORT of a server that has a node of this name, pluto:ip:HOST[:PORT], pluto:usb:, or
-    # replay:PATH of captures
+    # 'emulator', tcp://HOST:PORT of a server that has a node of this name, pluto:ip:HOST[:PORT], pluto:usb:,
+    # uhd:[DEVICE ARGUMENTS], or replay:PATH of captures
     radio: str = "emulator"
-    channel: int = Field(default=0, ge=0, le=1)  # of a Pluto: two of its channels serve two nodes
+    # configuration of its board (`isac device`), by name or path: instead of [hardware], and a USRP cannot do without
+    device: str | None = Field(default=None, min_length=1)
+    calibrated: bool = False  # true: what `isac calibrate` found about this board counts, and must still hold
+    channel: int = Field(default=0, ge=0, le=3)  # of a Pluto or USRP: two of its channels serve two nodes
     fir: str = Field(default="standard", min_length=1)  # filter of a Pluto: 'standard', 'keep', or path of a .ftr file
     keys: str | None = Field(default=None, min_length=1)  # folder of keys for that server (`isac keys`), if it has any
     antenna_gain_dbi: float = 0.0  # for the link budget

@@ -80,6 +80,19 @@ class Attended(Protocol):
 
 
 @runtime_checkable
+class Described(Protocol):
+    """A radio that tells which one it is."""
+
+    @property
+    def attributes(self) -> dict[str, str]:
+        """What it says of itself: hw_serial, fw_version and more; empty where it says nothing."""
+
+    @property
+    def num_channels(self) -> int:
+        """Of its board; 0 where it does not say."""
+
+
+@runtime_checkable
 class Conditioned(Protocol):
     """A radio whose world has conditions that are set at the radio itself: a replay."""
 

@@ -13,7 +13,7 @@ import tomli_w
 from pydantic import Field, model_validator
 
 from testbed.config import StrictModel, load
-from testbed.device import Limits, Settings
+from testbed.device import Limits, Settings, Steps
 from testbed.errors import ConfigError
 from testbed.measurement import Estimate
 from testbed.radio.device_config import Device
@@ -110,6 +110,18 @@ class Calibration(StrictModel):
             return None
         return self.isolation_db.value - self.conditions.attenuation_db
 
+    @property
+    def tx_departures(self) -> Steps:
+        """For `Limits.tx_steps`: by how much steps of the transmitter depart from the loudest that was measured, in dB.
+
+        What the loudest one itself departs from its reference power only a power meter could tell.
+        """
+        loudest = max(self.tx_steps, key=lambda step: step.tx_gain_db)
+        return tuple(
+            (step.tx_gain_db, step.level_db.value - loudest.level_db.value - (step.tx_gain_db - loudest.tx_gain_db))
+            for step in sorted(self.tx_steps, key=lambda step: step.tx_gain_db)
+        )
+
     def lines(self) -> list[tuple[str, str]]:
         """For people: what, and how much."""
         repeats = "" if self.latency_repeats else "; another one after every start: not to be used"
@@ -131,8 +143,8 @@ class Calibration(StrictModel):
         self,
         device: Device,
         settings: Settings,
-        limits: Limits,
-        serial: str,
+        limits: Limits | None = None,
+        serial: str | None = None,
         *,
         fir: str = "",
         now: dt.datetime | None = None,
@@ -143,8 +155,8 @@ class Calibration(StrictModel):
         Args:
             device: configuration of the board.
             settings: carrier and sample rate in use.
-            limits: as the radio reports them.
-            serial: of the board, as it reports it; empty where it does not.
+            limits: as the radio reports them; None before it is opened.
+            serial: of the board, as it reports it, empty where it does not; None before it is opened.
             fir: filter in use; that of the configuration if not given.
             now: UTC; the clock's if not given.
             temperature_c: of the board, where known.
@@ -155,10 +167,10 @@ class Calibration(StrictModel):
         where, table = device.calibration_path, device.config.calibration
         now = dt.datetime.now(dt.UTC) if now is None else now
         reasons = []
-        if self.simulated != limits.simulated:
+        if limits is not None and self.simulated != limits.simulated:
             kinds = ("a simulated radio", "a real one")
             reasons.append("it is of {}, this is {}".format(*(kinds if self.simulated else kinds[::-1])))
-        if self.serial != serial:
+        if serial is not None and self.serial != serial:
             reasons.append(f"it is of the board with serial '{self.serial}', this one has '{serial}'")
         if self.device_sha256 != device.sha256:
             reasons.append(

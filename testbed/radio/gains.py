@@ -44,6 +44,9 @@ def plan_gain(power: float, peak: float, limits: Limits) -> TransmitPlan:
     room_db = db(undb(-TX_BACKOFF_DB) / peak**2) + limits.tx_full_scale_dbm
     step = limits.tx_gain_step_db
     gain_db = float(np.ceil((-room_db - _SLACK_DB) / step) * step)
+    if limits.tx_steps:  # as calibrated, it may be quieter there than it should be
+        while peak > limits.tx_amplitude(gain_db) * undb(_SLACK_DB - TX_BACKOFF_DB) ** 0.5:
+            gain_db += step
     if gain_db > limits.tx_gain_max_db + 1e-9:
         largest_dbm = db(power) - (gain_db - limits.tx_gain_max_db)
         raise SettingOutOfRange(

@@ -1,5 +1,6 @@
 """A radio that is lent to one client at a time, and taken back from one that is not heard of."""
 
+import itertools
 import logging
 import secrets
 import time
@@ -12,9 +13,11 @@ from numpy.typing import NDArray
 
 from testbed.device import Limits, Reception, Settings
 from testbed.errors import IsacError, RadioError, RadioUnavailable, SafetyRefused
-from testbed.radio.base import Buffered, Conditioned, Radio, check_transmit
+from testbed.radio.base import Buffered, Conditioned, Described, Radio, check_transmit
+from testbed.radio.safety import GuardedRadio
 
 MUTE_AGAIN_S = 5.0  # after a muting that failed
+MAX_ATTRIBUTES, MAX_ATTRIBUTE = 64, 200  # of what a radio says of itself: so many, so many characters each
 
 log = logging.getLogger(__name__)
 
@@ -87,6 +90,7 @@ class Lent:
             "hold": self._hold,
             "watchdog_s": self._watchdog_s,
             "buffered": isinstance(radio, Buffered),
+            "board": _board(radio),
         }
 
     def is_over(self, hold: Any) -> bool:
@@ -225,6 +229,15 @@ class Lent:
         except Exception as exc:  # whatever it is, the server goes on
             log.error("%s: could not be muted: %s", self.name, exc)
             self._mute_again_s = time.monotonic() + MUTE_AGAIN_S
+
+
+def _board(radio: Radio) -> dict[str, Any]:
+    """Which radio it is, for a client that has a configuration of it."""
+    inner = radio.inner if isinstance(radio, GuardedRadio) else radio
+    if not isinstance(inner, Described):
+        return {"attributes": {}, "num_channels": 0}
+    told = ((key, str(value)[:MAX_ATTRIBUTE]) for key, value in sorted(inner.attributes.items()))
+    return {"attributes": dict(itertools.islice(told, MAX_ATTRIBUTES)), "num_channels": inner.num_channels}
 
 
 class _Loss:

@@ -9,7 +9,7 @@ import logging
 import numpy as np
 from numpy.typing import NDArray
 
-from testbed.device import Limits, Reception, Settings
+from testbed.device import Limits, Reception, Settings, Steps
 from testbed.errors import RadioError, RadioUnavailable
 from testbed.radio import libiio
 from testbed.radio.base import check_transmit
@@ -38,6 +38,7 @@ class PlutoRadio:
         fir: str = STANDARD_FIR,
         tx_full_scale_dbm: float = TX_FULL_SCALE_DBM,
         rx_full_scale_dbm: float = RX_FULL_SCALE_DBM,
+        tx_steps: Steps = (),
     ) -> None:
         """Open a channel, and silence it.
 
@@ -50,6 +51,7 @@ class PlutoRadio:
             fir: 'standard', 'keep' for the filter that is in the board, or the path of a .ftr file.
             tx_full_scale_dbm: calibration, of a full-scale tone at tx_gain_db = 0.
             rx_full_scale_dbm: calibration, power that reaches full scale at rx_gain_db = 0.
+            tx_steps: calibration, departures of its transmit gains, see Limits.
 
         Raises:
             RadioUnavailable: absent, busy, not permitted, too old, or the software for it is missing.
@@ -79,6 +81,7 @@ class PlutoRadio:
             tx_full_scale_dbm=tx_full_scale_dbm,
             rx_full_scale_dbm=rx_full_scale_dbm,
             max_transmit_samples=MAX_TRANSMIT_SAMPLES,
+            tx_steps=tx_steps,
         )
 
     @property

@@ -7,6 +7,7 @@ import socket
 import threading
 import time
 from collections import deque
+from dataclasses import replace
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 from zmq.utils.monitor import recv_monitor_message
 
 from testbed import errors
-from testbed.device import Continuity, Limits, Reception, Settings
+from testbed.device import Continuity, Limits, Reception, Settings, Steps
 from testbed.errors import IsacError, RadioError, RadioTimeout, RadioUnavailable, SampleLoss
 from testbed.radio.base import check_transmit
 from testbed.radio.keys import ClientKeys
@@ -141,7 +142,9 @@ class RemoteRadio:
     every request shows, tells after how much silence it mutes, and whether it keeps samples of before a change.
     """
 
-    def __init__(self, endpoint: str, node: str, timeout_s: float = 10.0, keys: ClientKeys | None = None) -> None:
+    def __init__(
+        self, endpoint: str, node: str, timeout_s: float = 10.0, keys: ClientKeys | None = None, tx_steps: Steps = ()
+    ) -> None:
         self._name = node
         self._lock = threading.RLock()  # a watchdog or a sign of life comes from another thread
         self._hold: dict[str, str] = {}  # shown in every request
@@ -150,11 +153,13 @@ class RemoteRadio:
         self._client = WireClient(endpoint, timeout_s, keys)
         try:
             reply = self._client.request({"op": "hello", "node": node})
-            self._limits = Limits.from_dict(reply.get("limits"))
+            limits = Limits.from_dict(reply.get("limits"))
+            self._limits = replace(limits, tx_steps=tx_steps or limits.tx_steps)
             if isinstance(hold := reply.get("hold"), str):
                 self._hold = {"hold": hold}
             self._patience_s = _seconds(reply, "watchdog_s")
             self._is_buffered = reply.get("buffered") is True
+            self._attributes, self._num_channels = _board(reply.get("board"))
         except RadioTimeout as exc:
             self._client.close()
             raise RadioUnavailable(str(exc)) from exc
@@ -171,6 +176,16 @@ class RemoteRadio:
     def limits(self) -> Limits:
         """What the radio behind the server can do."""
         return self._limits
+
+    @property
+    def attributes(self) -> dict[str, str]:
+        """What the radio behind the server says of itself; empty for an emulator."""
+        return dict(self._attributes)
+
+    @property
+    def num_channels(self) -> int:
+        """Of its board; 0 for an emulator."""
+        return self._num_channels
 
     def configure(self, wanted: Settings) -> Settings:
         """Apply settings; returns the realised ones."""
@@ -316,6 +331,14 @@ def _whole(header: dict[str, Any], key: str) -> int:
 def _seconds(header: dict[str, Any], key: str) -> float | None:
     value = header.get(key)
     return float(value) if isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < 1e6 else None
+
+
+def _board(told: Any) -> tuple[dict[str, str], int]:
+    """What a server says of the board, which may be nothing."""
+    attributes = told.get("attributes") if isinstance(told, dict) else None
+    if not isinstance(attributes, dict):
+        return {}, 0
+    return {str(key): str(value) for key, value in attributes.items()}, _whole(told, "num_channels")
 
 
 def _named_error(header: dict[str, Any]) -> IsacError:

@@ -364,7 +364,7 @@ def occupied_bandwidth(samples: NDArray[Any], sample_rate_hz: float) -> float:
 def radiated_dbm(samples: NDArray[Any], settings: Settings, limits: Limits) -> tuple[float, float]:
     """Mean power and peak of the envelope at the antenna port, all channels together, by the radio's calibration."""
     power = np.sum(np.abs(samples.astype(np.complex128)) ** 2, axis=0)
-    full_scale_dbm = limits.tx_full_scale_dbm + settings.tx_gain_db
+    full_scale_dbm = db(limits.tx_amplitude(settings.tx_gain_db) ** 2)
     return full_scale_dbm + db(float(power.mean())), full_scale_dbm + db(float(power.max()))
 
 

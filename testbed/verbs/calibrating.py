@@ -15,7 +15,10 @@ from testbed.verbs.options import ExperimentArgument, JsonOption, TransmitOption
 
 def calibrate(
     experiment: ExperimentArgument,
-    device: Annotated[str, typer.Option(help="Configuration of the radio; `isac device check` knows their names.")],
+    device: Annotated[
+        str | None,
+        typer.Option(help="Configuration of the radio; the node's own if not given. `isac device check` lists them."),
+    ] = None,
     node: Annotated[str | None, typer.Option(help="Node to calibrate; the first if not given.")] = None,
     out: Annotated[
         Path | None, typer.Option(help="File to write, *.calibration.toml; beside the configuration if not given.")
@@ -34,17 +37,22 @@ def calibrate(
 
     All transmitters but its own stay silent. On air, or into a cable, the rules of [safety] hold.
 
+    Example: isac calibrate mine.toml --node bs2 --transmit
+
     Example: isac calibrate mine.toml --device pluto-rev-c --loop cable --attenuation-db 40 --transmit
     """
     from testbed.experiment import children
     from testbed.experiment.acquire import open_radios
-    from testbed.experiment.calibrate import Wish
+    from testbed.experiment.calibrate import Wish, identity
     from testbed.experiment.calibrate import calibrate as measure
-    from testbed.experiment.devices import identity, node_device
+    from testbed.experiment.devices import node_device
     from testbed.radio.calibration import save_calibration
     from testbed.radio.device_config import CALIBRATION_SUFFIX
 
     model = resolved(experiment, transmit=transmit)
+    # an earlier calibration need not hold any more
+    fresh = tuple(row.model_copy(update={"calibrated": False}) for row in model.nodes)
+    model = model.model_copy(update={"nodes": fresh})
     rows = {row.name: row for row in model.nodes}
     name = next(iter(rows)) if node is None else node
     if name not in rows:
@@ -52,6 +60,11 @@ def calibrate(
     if (loop == "cable") != (attenuation_db is not None):
         raise ConfigError("--loop cable and --attenuation-db go together; give both or neither")
     row, numerology = rows[name], model.waveform.numerology
+    if (device := device or row.device) is None:
+        raise ConfigError(
+            f"--device: missing, and {name} names none in the experiment; give the name or path of its configuration "
+            f"(`isac device check` lists them)"
+        )
     known = node_device(
         name,
         device,
@@ -68,9 +81,8 @@ def calibrate(
             f"ports; add attenuators"
         )
     if row.radio.startswith("pluto:"):  # whose channels share the filter
-        nodes = (
-            each.model_copy(update={"fir": known.fir}) if each.radio == row.radio else each for each in model.nodes
-        )
+        change = {"fir": known.fir, "device": device}
+        nodes = (each.model_copy(update=change) if each.radio == row.radio else each for each in model.nodes)
         model = model.model_copy(update={"nodes": tuple(nodes)})
     path = known.device.calibration_path if out is None else out
     if not path.name.endswith(CALIBRATION_SUFFIX):

@@ -47,7 +47,7 @@ def resolved(
     transmit: bool | None = None,
 ) -> "Experiment":
     """The experiment with the command line's overrides, validated again."""
-    from testbed.experiment.config import load_experiment, validate_experiment
+    from testbed.experiment.load import load_experiment, validate_experiment
 
     data = load_experiment(name).model_dump(mode="json")
     if frames is not None:

@@ -20,7 +20,7 @@ def init(
 
     Example: isac init comp --out mine.toml
     """
-    from testbed.experiment.config import preset_text
+    from testbed.experiment.load import preset_text
 
     text, path = preset_text(preset), out or Path(f"{preset}.toml")
     if path.exists() and not force:
@@ -37,16 +37,24 @@ def check(experiment: ExperimentArgument, as_json: JsonOption = False) -> None:
 
     Example: isac check comp
     """
-    from testbed.experiment.config import load_experiment
+    from testbed.experiment.devices import node_devices
+    from testbed.experiment.load import load_experiment
     from testbed.experiment.procedure import procedure
 
     model = load_experiment(experiment)
-    work = procedure(model)
+    work, devices = procedure(model), node_devices(model)
     budget = work.budget(model)
     if as_json:
-        print(json.dumps(budget.to_dict(), indent=1))
+        told = {name: known.provenance() for name, known in devices.items()}
+        print(json.dumps(budget.to_dict() | ({"devices": told} if told else {}), indent=1))
     else:
         print(f"{model.title}\n")
         work.print_budget(budget, model)
+        for name, known in devices.items():
+            made = known.calibration
+            print(
+                f"{name}: {known.device.name}, {known.device.config.title}; "
+                + ("not calibrated" if made is None else f"calibrated {made.made:%Y-%m-%d %H:%M} UTC")
+            )
     if budget.faults:
         fail("; ".join(budget.faults), EXIT_FAILURE)

@@ -33,7 +33,7 @@ def replay(
 
     Example: isac replay captures/004_all.h5 captures/004_without_t1.h5
     """
-    from testbed.experiment.config import load_experiment
+    from testbed.experiment.load import load_experiment
     from testbed.experiment.replay import replay_capture
 
     paths, name = _split(captures)
@@ -54,7 +54,7 @@ def replay(
 
 
 def _split(names: list[str]) -> tuple[list[Path], str | None]:
-    from testbed.experiment.config import presets
+    from testbed.experiment.load import presets
 
     last = names[-1]
     if last.endswith(".toml") or (last in presets() and not Path(last).exists()):

@@ -63,8 +63,8 @@ def run(
 
     Example: isac run --resume runs/loop
     """
-    from testbed.experiment.config import load_experiment
     from testbed.experiment.display import Display
+    from testbed.experiment.load import load_experiment
     from testbed.experiment.procedure import procedure
     from testbed.experiment.record import RunDirectory
 
@@ -88,7 +88,11 @@ def run(
         directory = RunDirectory.open(resume)
         model = load_experiment(str(directory.experiment))
     else:
-        directory, model = _new_run(experiment, out, overwrite, changes)
+        if experiment is None:
+            raise ConfigError("EXPERIMENT: missing; give an experiment file or a preset, or --resume RUN")
+        model = _new_experiment(experiment, changes)
+        procedure(model).budget(model)  # what is wrong with it is said before anything is written
+        directory = RunDirectory.create(out or _new_path(experiment), model, overwrite=overwrite)
     path = directory.path
     work = procedure(model)
     budget = _affordable(directory, work.budget(model))
@@ -112,15 +116,8 @@ def run(
         raise typer.Exit(EXIT_FAILURE)
 
 
-def _new_run(
-    experiment: str | None, out: Path | None, overwrite: bool, changes: dict[str, Any]
-) -> "tuple[RunDirectory, Experiment]":
-    """A new run directory with the experiment as changed."""
-    from testbed.experiment.config import experiment_path
-    from testbed.experiment.record import RunDirectory
-
-    if experiment is None:
-        raise ConfigError("EXPERIMENT: missing; give an experiment file or a preset, or --resume RUN")
+def _new_experiment(experiment: str, changes: dict[str, Any]) -> "Experiment":
+    """The experiment as changed on the command line."""
     if changes["only"] not in (None, "axis", "loop"):
         raise ConfigError(f"--only '{changes['only']}': must be axis or loop")
     model = resolved(experiment, **changes)
@@ -129,9 +126,14 @@ def _new_run(
             f"--frames {changes['frames']}: an experiment of kind {model.kind} has numbers of trials in its own "
             f"tables; edit its file"
         )
+    return model
+
+
+def _new_path(experiment: str) -> Path:
+    from testbed.experiment.load import experiment_path
+
     stamp = datetime.datetime.now(datetime.UTC).strftime("%Y%m%d-%H%M%S")
-    path = out or Path("runs") / f"{experiment_path(experiment).stem}-{stamp}"
-    return RunDirectory.create(path, model, overwrite=overwrite), model
+    return Path("runs") / f"{experiment_path(experiment).stem}-{stamp}"
 
 
 def _affordable(directory: "RunDirectory", budget: "Budget") -> "Budget":
@@ -158,7 +160,7 @@ def report(
 
     Example: isac report runs/demo
     """
-    from testbed.experiment.config import load_experiment
+    from testbed.experiment.load import load_experiment
     from testbed.experiment.procedure import procedure
     from testbed.experiment.record import RunDirectory
 

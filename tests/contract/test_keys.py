@@ -16,7 +16,7 @@ import tomli_w
 from sim.emulator import Emulator
 from sim.scene import load_scene
 from testbed.errors import ConfigError, RadioUnavailable
-from testbed.experiment.config import load_experiment
+from testbed.experiment.load import load_experiment
 from testbed.experiment.session import open_session
 from testbed.radio.keys import load_client_keys, load_server_keys, make_keys
 from testbed.radio.remote import RemoteRadio, WireClient

@@ -24,7 +24,7 @@ from testbed.radio.remote import RemoteRadio
 from testbed.radio.served import load_served
 from testbed.radio.server import RadioServer
 from testbed.radio.wire import MAX_MESSAGE_BYTES, MAX_RECEIVE_SAMPLES, pack, unpack
-from tests.airs import is_silent, need_libiio, pluto_process, served_process
+from tests.airs import is_silent, need_libiio, pluto_process, served_process, settings_of
 from tests.emulator import SETTINGS, emulator_process, environment, request, tone
 
 pytestmark = pytest.mark.emulated
@@ -326,6 +326,28 @@ def test_a_server_that_is_killed_leaves_a_board_without_samples() -> None:
             radio.close()
 
 
+def test_a_served_board_has_what_its_device_says_and_tells_its_clients_which_one_it_is(tmp_path: Path) -> None:
+    need_libiio()
+    power = {"tx_full_scale_dbm": 6.5, "rx_full_scale_dbm": 4.0, "basis": "power meter"}
+    path = tmp_path / "mine.toml"
+    path.write_text(tomli_w.dumps({"extends": "pluto-20msps", "power": power}))
+    with pluto_process() as air:
+        row = {"name": "bs1", "radio": f"pluto:{air.uris['bs1']}", "device": str(path)}
+        with served_process({}, nodes=[row]) as (_, endpoint):
+            radio = RemoteRadio(endpoint, "bs1")
+            radio.configure(replace(SETTINGS, sample_rate_hz=10e6))
+            assert (radio.limits.tx_full_scale_dbm, radio.limits.rx_full_scale_dbm) == (6.5, 4.0)
+            assert settings_of(air.uris["bs1"])["fir"] == "FIR Rx: 128,4 Tx: 128,4"
+            assert radio.num_channels == 1
+            assert radio.attributes["fw_version"] == "v0.38"
+            serial = radio.attributes["hw_serial"]
+            radio.close()
+        path.write_text(tomli_w.dumps({"extends": "pluto-20msps", "serial": "9" + serial[1:]}))
+        refused = serve_file({"nodes": [row], "endpoint": "tcp://127.0.0.1:0"})
+        assert refused.startswith(f"error: bs1: the board is not as mine says: serial '{serial}', needs '9")
+        assert is_silent(air.uris["bs1"])
+
+
 # The air of simulated radios
 
 
@@ -479,7 +501,19 @@ FAULTY = [
     ({"nodes": [NODE | {"radio": "emulator"}]}, "nodes[0]: radio: found 'emulator'; must be tcp://HOST:PORT"),
     ({"nodes": [NODE | {"radio": "pluto:x"}]}, "nodes[0]: radio: pluto:x: must read pluto:ip:HOST"),
     ({"nodes": [NODE | {"keys": "keys"}]}, "nodes[0]: keys: only a radio at tcp://HOST:PORT has keys"),
-    ({"nodes": [{"name": "a", "radio": "tcp://127.0.0.1:1", "channel": 1}]}, "nodes[0]: only a Pluto has"),
+    ({"nodes": [{"name": "a", "radio": "tcp://127.0.0.1:1", "channel": 1}]}, "nodes[0]: only a Pluto or USRP has"),
+    (
+        {"nodes": [{"name": "a", "radio": "tcp://127.0.0.1:1", "device": "pluto"}]},
+        "only a Pluto or USRP has channel",
+    ),
+    ({"nodes": [NODE | {"channel": 2}]}, "nodes[0]: channel: found 2; a Pluto has 0 and, with 2R2T, 1"),
+    ({"nodes": [NODE | {"device": "plato"}]}, "device 'plato': no such configuration; there are"),
+    ({"nodes": [NODE | {"device": "mine.toml"}]}, "mine.toml: no such file"),
+    ({"nodes": [NODE | {"radio": "uhd:"}]}, "nodes[0]: device: missing; a USRP tells neither its powers"),
+    (
+        {"nodes": [NODE | {"radio": "uhd:x", "device": "b200"}]},
+        "nodes[0]: radio: 'uhd:x': found 'x'; must be",
+    ),
     ({"nodes": [NODE, NODE]}, "nodes[1].name: 'bs1' stands twice; names must differ"),
     ({"nodes": [NODE, NODE | {"name": "b"}]}, "nodes[1]: channel 0 of pluto:ip:192.168.2.1 is given twice"),
     ({"nodes": [NODE], "endpoint": "5556"}, "endpoint '5556': must read tcp://HOST:PORT"),

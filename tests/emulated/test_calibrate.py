@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +14,15 @@ from typer.testing import CliRunner
 from testbed.command import new_app
 from testbed.device import Limits, Reception, Settings
 from testbed.errors import RadioError, SyncError
-from testbed.experiment.calibrate import Wish, calibrate
-from testbed.experiment.devices import identity
+from testbed.experiment.calibrate import Wish, calibrate, identity
 from testbed.radio.base import Radio
 from testbed.radio.calibration import load_calibration
 from testbed.radio.device_config import load_device
+from testbed.radio.gains import realise
 from testbed.radio.pluto import PlutoRadio
 from testbed.radio.remote import RemoteRadio
+from testbed.sensing.loopback import fit_loopback, probe
+from testbed.units import undb
 from testbed.verbs.calibrating import calibrate as verb
 from tests.airs import need_libiio, pluto_process
 from tests.emulator import emulator_process
@@ -80,8 +83,8 @@ def test_all_that_was_put_there_is_found(radio: Radio) -> None:
 class Skewed:
     """A radio whose transmitter steps by 2 % too much, and by 0.3 dB more below one of its settings."""
 
-    def __init__(self, radio: Radio) -> None:
-        self._radio, self._error_db = radio, 0.0
+    def __init__(self, radio: Radio, jump_db: float = 0.3) -> None:
+        self._radio, self._jump_db, self._error_db = radio, jump_db, 0.0
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._radio, name)
@@ -90,7 +93,7 @@ class Skewed:
     limits: Limits = property(lambda self: self._radio.limits)  # type: ignore[assignment]
 
     def configure(self, wanted: Settings) -> Settings:
-        self._error_db = 0.02 * wanted.tx_gain_db - (0.3 if wanted.tx_gain_db < -25 else 0.0)
+        self._error_db = 0.02 * wanted.tx_gain_db - (self._jump_db if wanted.tx_gain_db < -25 else 0.0)
         return self._radio.configure(wanted)
 
     def transmit(self, samples: np.ndarray) -> None:
@@ -111,6 +114,26 @@ def test_steps_that_are_not_what_they_say_are_found(radio: Radio) -> None:
         assert step.level_db.value == pytest.approx(asked, abs=max(0.05, 5 * step.level_db.stderr))
     assert made.tx_slope.value > 1.015
     assert abs(made.tx_nonlinearity_db.value) > 0.1
+
+
+def test_steps_that_were_found_are_taken_into_account(radio: Radio) -> None:
+    skewed = Skewed(radio, jump_db=0.0)  # between two steps that were measured nobody knows where a jump is
+    made = calibrate(skewed, DEVICE, identity(radio), WISH)  # type: ignore[arg-type]
+    knows = replace(radio.limits, tx_steps=made.tx_departures)
+    wanted = probe()
+    at_loudest: dict[Limits, float] = {}
+    for limits in (radio.limits, knows):
+        errors_db = []
+        for power_dbm in (-5.0, -8.0, -10.0, -15.0, -20.0):
+            plan, sent, on_air = realise(wanted.samples * undb(power_dbm) ** 0.5, limits)
+            radio.mute()
+            skewed.configure(Settings(2.45e9, 20e6, plan.tx_gain_db, 20.0))
+            skewed.transmit(sent[None])
+            heard = skewed.receive(64 * wanted.size).samples[0] * limits.rx_amplitude(20.0)
+            errors_db.append(fit_loopback(heard.astype(np.complex128), on_air, wanted.bins).level_db.value)
+        at_loudest[limits] = float(np.ptp(errors_db))
+    assert at_loudest[radio.limits] > 0.2
+    assert at_loudest[knows] < 0.02
 
 
 def test_taps_of_the_leakage_are_listed_after_the_strongest(tmp_path: Path) -> None:

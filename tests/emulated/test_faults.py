@@ -105,7 +105,7 @@ def report_of(directory: CompRun) -> str:
 
 
 def experiment_of(directory: CompRun) -> CompExperiment:
-    from testbed.experiment.config import load_experiment
+    from testbed.experiment.load import load_experiment
 
     return load_experiment(str(directory.experiment))
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import tomli_w
 
-from testbed.experiment.config import preset_text
+from testbed.experiment.load import preset_text
 from tests.emulated.test_cli import isac, one_line
 
 pytestmark = [pytest.mark.emulated, pytest.mark.slow]

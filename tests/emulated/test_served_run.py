@@ -22,7 +22,7 @@ from testbed.experiment.comp.gather import RunResults
 from testbed.experiment.comp.record import CompRun
 from testbed.experiment.comp.run import run
 from testbed.experiment.comp.step import Step
-from testbed.experiment.config import load_experiment
+from testbed.experiment.load import load_experiment
 from testbed.radio.remote import RemoteRadio
 from testbed.verbs.replaying import replay
 from tests.airs import NODES, served_process

@@ -10,13 +10,7 @@ from sim.scene import Scene, load_scene, scene_path
 from testbed.config import MAX_CONFIG_BYTES, load, validate
 from testbed.errors import ConfigError
 from testbed.experiment.comp.config import CompExperiment
-from testbed.experiment.config import (
-    experiment_path,
-    load_experiment,
-    preset_text,
-    presets,
-    validate_experiment,
-)
+from testbed.experiment.load import experiment_path, load_experiment, preset_text, presets, validate_experiment
 from tests.scenes import comp_experiment, comp_scene, comp_text
 
 GONE = object()  # as a value: take the key away
@@ -129,9 +123,17 @@ FAULTS = [
     ("nodes.1.radio", "pluto", "nodes[1].radio: found 'pluto'; must be 'emulator', tcp://HOST:PORT, pluto:ip:HOST"),
     ("nodes.1.radio", "pluto:192.168.2.1", "nodes[1].radio: pluto:192.168.2.1: must read pluto:ip:HOST"),
     ("nodes.1.radio", "pluto:ip:192.168.2.1", "nodes: with an [emulator] table every radio must be 'emulator'"),
-    ("nodes.1.channel", 1, "nodes[1]: only a Pluto has channel and fir; remove the line"),
-    ("users.1.fir", "keep", "users[1]: only a Pluto has channel and fir; remove the line"),
-    ("nodes.1.channel", 2, "nodes[1].channel: found 2; must be less than or equal to 1"),
+    ("nodes.1.channel", 1, "nodes[1].channel: only a Pluto or USRP has channels; remove the line"),
+    ("users.1.fir", "keep", "users[1].fir: only a Pluto has filters to load; remove the line"),
+    ("nodes.1.channel", 4, "nodes[1].channel: found 4; must be less than or equal to 3"),
+    ("nodes.1.calibrated", True, "nodes[1].calibrated: calibrations belong to a device; name it with device"),
+    ("nodes.1.radio", "uhd:serial=30AB", "nodes[1].device: missing; a USRP tells neither its powers nor its antennas"),
+    (
+        "nodes.1.radio",
+        "uhd:30AB",
+        "nodes[1].radio: 'uhd:30AB': found '30AB'; must be nothing, or device",
+    ),
+    ("nodes.1.device", "", "nodes[1].device: found ''; "),
     ("nodes.1.keys", "keys", "nodes[1].keys: only a radio at tcp://HOST:PORT has keys; remove the line"),
     ("users.0.keys", "", "users[0].keys: found ''; must"),
     ("users.0.keys", 7, "users[0].keys: found 7; must be a valid string"),

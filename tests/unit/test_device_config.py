@@ -13,10 +13,11 @@ from typer.testing import CliRunner
 
 from testbed.device import Limits
 from testbed.errors import ConfigError, RadioUnavailable
-from testbed.experiment.devices import check_board, node_device
+from testbed.experiment.devices import node_device
 from testbed.radio import device_config
 from testbed.radio.device_commands import commands
 from testbed.radio.device_config import PlutoConfig, UsrpConfig, device_names, load_device
+from testbed.radio.device_match import check_board
 from testbed.radio.fir import Design, Ftr, design_taps, ftr_text, gain_db, read_ftr, response
 from testbed.verbs.devices import app
 
@@ -419,7 +420,7 @@ def test_a_board_that_is_not_what_its_configuration_says_is_refused_in_one_line(
         "pluto", False, 1, 1, 325e6, 3.8e9, 521e3, 61.44e6, -89.75, 0, 0.25, -3, 71, 1, 12, 2048, 15.0, 10.2, 1 << 20
     )
     with pytest.raises(RadioUnavailable) as caught:
-        check_board(node, "bs1", limits, {"fw_version": "v0.31-4-g9ceb", "hw_serial": "999"}, 1)
+        check_board(node.device, "bs1", limits, {"fw_version": "v0.31-4-g9ceb", "hw_serial": "999"}, 1)
     text = str(caught.value)
     assert text.startswith(
         "bs1: the board is not as mine says: firmware v0.31-4-g9ceb, needs v0.32; serial '999', needs"
@@ -430,4 +431,4 @@ def test_a_board_that_is_not_what_its_configuration_says_is_refused_in_one_line(
     wide = Limits(
         "pluto", False, 1, 1, 70e6, 6e9, 521e3, 61.44e6, -89.75, 0, 0.25, -3, 71, 1, 12, 2048, 15.0, 10.2, 1 << 20
     )
-    check_board(node, "bs1", wide, {"fw_version": "v0.38", "hw_serial": "104473"}, 2)
+    check_board(node.device, "bs1", wide, {"fw_version": "v0.38", "hw_serial": "104473"}, 2)

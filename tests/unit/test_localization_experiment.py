@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from testbed.errors import CaptureError, ConfigError
-from testbed.experiment.config import preset_text, validate_experiment
+from testbed.experiment.load import preset_text, validate_experiment
 from testbed.experiment.localization.budget import link_budget, total_samples
 from testbed.experiment.localization.config import LocalizationExperiment
 from testbed.experiment.localization.problem import allocate, in_words, range_problem

@@ -8,7 +8,7 @@ import tomli_w
 from testbed.config import validate
 from testbed.errors import ConfigError
 from testbed.experiment.comp.config import CompExperiment
-from testbed.experiment.config import load_experiment
+from testbed.experiment.load import load_experiment
 from tests.scenes import comp_text
 
 

@@ -13,7 +13,7 @@ from sim.world import World
 from testbed.config import validate
 from testbed.device import Settings
 from testbed.errors import ConfigError, RadioError
-from testbed.experiment.config import load_experiment
+from testbed.experiment.load import load_experiment
 from testbed.radio.gains import realise
 from testbed.units import db, undb
 from testbed.waveform.shift import cyclic_shift

@@ -12,7 +12,7 @@ from testbed.config import validate
 from testbed.device import Settings
 from testbed.experiment.comp.budget import link_budget
 from testbed.experiment.comp.config import CompExperiment
-from testbed.experiment.config import load_experiment, preset_text
+from testbed.experiment.load import load_experiment, preset_text
 from testbed.places import distance_m
 from testbed.radio.gains import realise
 from testbed.sensing.model import cell_paths, nuisance_paths, time_columns, visibility

@@ -4,8 +4,8 @@ It rests on the experiment file alone: surveyed geometry, assumed radar cross se
 and what the radios are (assumed, or as they report). It needs NumPy only, so that `isac check` answers at once.
 """
 
-from dataclasses import asdict, dataclass
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,9 +13,11 @@ from numpy.typing import NDArray
 from testbed.device import Limits
 from testbed.experiment.budget import (
     EMULATED_SAMPLES_PER_S,
+    RunBudget,
     UserBudget,
     assumed_limits,
     disk_bytes,
+    is_simulated,
     memory_bytes,
     on_air,
     path_gain,
@@ -25,7 +27,7 @@ from testbed.experiment.comp.config import CompExperiment
 from testbed.experiment.levels import receiver_levels
 from testbed.sensing.model import Path, cell_paths, nuisance_paths, projection_basis, time_columns
 from testbed.theory.marcum import detection_probability_series, glrt_threshold_series
-from testbed.units import db, si_bytes, undb
+from testbed.units import db, undb
 from testbed.waveform.frame import Frame
 from testbed.waveform.shift import rms_bandwidth
 
@@ -50,7 +52,7 @@ class CellBudget:
 
 
 @dataclass(frozen=True)
-class Budget:
+class Budget(RunBudget):
     """The budget of a run; `faults` forbid it, `notes` do not."""
 
     frame_len: int
@@ -59,28 +61,6 @@ class Budget:
     powers_dbm: tuple[float, ...]
     cells: tuple[CellBudget, ...]
     users: tuple[UserBudget, ...]
-    num_samples: int
-    disk_bytes: int
-    memory_bytes: int  # of the largest capture, while it is judged
-    duration_s: float
-    faults: tuple[str, ...]
-    notes: tuple[str, ...]
-
-    def summary(self) -> str:
-        """One line: samples, disk, time."""
-        return (
-            f"{self.num_samples / 1e6:.1f} M samples, {si_bytes(self.disk_bytes)} on disk, "
-            f"{si_bytes(self.memory_bytes)} of memory for the largest capture, about {max(self.duration_s, 1):.0f} s"
-        )
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain data for --json; what does not exist (no other transmitter: no direct path) is null."""
-        plain = asdict(self)
-        for table in ("cells", "users"):
-            plain[table] = [
-                {key: None if value == float("-inf") else value for key, value in row.items()} for row in plain[table]
-            ]
-        return plain
 
 
 def total_samples(experiment: CompExperiment) -> int:
@@ -90,8 +70,8 @@ def total_samples(experiment: CompExperiment) -> int:
     return (len(experiment.axis_dbm) + rounds) * per_step + len(experiment.receivers) * experiment.muted_samples
 
 
-def link_budget(experiment: CompExperiment, limits: Limits | None = None) -> Budget:
-    """Budget of an experiment; `limits` as a radio reports them, else as the experiment assumes them."""
+def link_budget(experiment: CompExperiment, limits: Mapping[str, Limits] | None = None) -> Budget:
+    """Budget of an experiment; `limits` by name as the radios report them, else as the experiment assumes them."""
     limits = limits or assumed_limits(experiment)
     faults: list[str] = []
     powers = experiment.equal_powers_dbm
@@ -114,7 +94,7 @@ def link_budget(experiment: CompExperiment, limits: Limits | None = None) -> Bud
         notes.append("fewer than 20,000 H0 trials in all: the test of false alarms at 1e-3 will be weak")
     if all(p < 0.05 or p > 0.95 for cell in cells for p in cell.pod):
         notes.append("no predicted PoD lies between 0.05 and 0.95: the curve will not be tested; shift the power axis")
-    rate = EMULATED_SAMPLES_PER_S if limits.simulated else experiment.waveform.numerology.sample_rate_hz
+    rate = EMULATED_SAMPLES_PER_S if is_simulated(limits) else experiment.waveform.numerology.sample_rate_hz
     return Budget(
         frame_len=unit.frame_len,
         peak_to_average_db=tuple(db(float(ratio)) for ratio in unit.peak_to_average),
@@ -132,7 +112,7 @@ def link_budget(experiment: CompExperiment, limits: Limits | None = None) -> Bud
 
 
 def _cell(
-    experiment: CompExperiment, limits: Limits, index: int, sent: NDArray[np.complex128], unit: Frame
+    experiment: CompExperiment, limits: Mapping[str, Limits], index: int, sent: NDArray[np.complex128], unit: Frame
 ) -> tuple[CellBudget, list[str]]:
     survey, numerology = experiment.survey, experiment.waveform.numerology
     cell = survey.cells[index]
@@ -144,7 +124,7 @@ def _cell(
 
     arrived = {path: gain * row for (path, gain), row in zip(
         gains.items(), time_columns(list(gains), sent, offsets), strict=True)}  # fmt: skip
-    levels = receiver_levels(experiment, limits, cell.node, np.sum(list(arrived.values()), axis=0))
+    levels = receiver_levels(experiment, limits[cell.node], cell.node, np.sum(list(arrived.values()), axis=0))
     faults = list(levels.faults)
 
     def inr_db(paths: list[Path]) -> float:
@@ -157,7 +137,7 @@ def _cell(
             f"detection.observations: N - r - Q = {num_residual} at {cell.node}; the F test needs at least "
             f"{MIN_RESIDUAL}; observe more symbols"
         )
-    noise_var = undb(levels.noise_dbm) + (levels.full_scale / limits.rx_full_scale) ** 2 / 6
+    noise_var = undb(levels.noise_dbm) + (levels.full_scale / limits[cell.node].rx_full_scale) ** 2 / 6
     lam = _unit_noncentrality(experiment, wanted, nuisance, gains, unit, offsets) / noise_var
     rank = len(wanted)
     limit = glrt_threshold_series(experiment.detection.pfa, rank)

@@ -6,7 +6,8 @@ from pydantic import Field, model_validator
 
 from testbed.config import StrictModel
 from testbed.errors import ConfigError
-from testbed.experiment.config import Experiment, FrameExperiment, load_experiment
+from testbed.experiment.config import Experiment, FrameExperiment
+from testbed.experiment.load import load_experiment
 from testbed.units import db
 from testbed.waveform.observations import Observations
 

@@ -1,6 +1,6 @@
 """CoMP as the command line runs it (see `testbed.experiment.procedure`)."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from testbed.sweep import SweepRow
 
 
-def budget(experiment: CompExperiment, limits: Limits | None = None) -> "Budget":
+def budget(experiment: CompExperiment, limits: Mapping[str, Limits] | None = None) -> "Budget":
     """Link budget with the predicted PoD at every power."""
     from testbed.experiment.comp.budget import link_budget
 

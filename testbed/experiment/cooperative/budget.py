@@ -1,25 +1,26 @@
 """The link budget of a cooperative network: levels and clipping at every receiver with all nodes on."""
 
-from dataclasses import asdict, dataclass
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 
 from testbed.device import Limits
-from testbed.errors import SettingOutOfRange
 from testbed.experiment.budget import (
     EMULATED_SAMPLES_PER_S,
+    RunBudget,
     UserBudget,
     assumed_limits,
     disk_bytes,
+    is_simulated,
     path_gain,
+    realised,
     user_budget,
 )
 from testbed.experiment.cooperative.config import CooperativeExperiment
 from testbed.experiment.levels import receiver_levels
-from testbed.radio.gains import realise
 from testbed.sensing.model import cell_paths, nuisance_paths, time_columns
-from testbed.units import db, si_bytes, undb
+from testbed.units import db, undb
 
 BYTES_PER_LINK_AND_FRAME = 1281 * 4 + 640 * 24  # of a profile, and of a slot while it is looked at
 
@@ -39,46 +40,19 @@ class NodeBudget:
 
 
 @dataclass(frozen=True)
-class CooperativeBudget:
+class CooperativeBudget(RunBudget):
     """The budget of a run; `faults` forbid it, `notes` do not."""
 
     power_dbm: float
     nodes: tuple[NodeBudget, ...]
     users: tuple[UserBudget, ...]
-    num_samples: int
-    disk_bytes: int
-    memory_bytes: int
-    duration_s: float
-    faults: tuple[str, ...]
-    notes: tuple[str, ...]
-
-    def summary(self) -> str:
-        """One line: samples, disk, time."""
-        return (
-            f"{self.num_samples / 1e6:.1f} M samples, {si_bytes(self.disk_bytes)} on disk, "
-            f"{si_bytes(self.memory_bytes)} of memory for the largest capture, about {max(self.duration_s, 1):.0f} s"
-        )
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain data for --json; what does not exist is null."""
-        plain = asdict(self)
-        for table in ("nodes", "users"):
-            plain[table] = [
-                {key: None if value == float("-inf") else value for key, value in row.items()} for row in plain[table]
-            ]
-        return plain
 
 
-def link_budget(experiment: CooperativeExperiment, limits: Limits | None = None) -> CooperativeBudget:
-    """Budget of an experiment; `limits` as a radio reports them, else as the experiment assumes them."""
+def link_budget(experiment: CooperativeExperiment, limits: Mapping[str, Limits] | None = None) -> CooperativeBudget:
+    """Budget of an experiment; `limits` by name as the radios report them, else as the experiment assumes them."""
     limits = limits or assumed_limits(experiment)
     frame = experiment.waveform.transmission(experiment.sharing(1.0, 0.0))
-    sent, faults = frame.samples.copy(), []
-    for row, node in enumerate(experiment.nodes):
-        try:
-            sent[row] = realise(frame.samples[row], limits)[2]
-        except SettingOutOfRange as exc:
-            faults.append(f"{node.name}: {exc}")
+    sent, faults = realised(experiment, limits, frame.samples)
     survey, numerology = experiment.survey, experiment.waveform.numerology
     offsets, nodes = np.zeros(len(survey.nodes)), []
     for rx, name in enumerate(experiment.node_names):
@@ -89,7 +63,7 @@ def link_budget(experiment: CooperativeExperiment, limits: Limits | None = None)
         ]
         gains = [path_gain(experiment, rx, path) for path in paths]
         arrived = [h * row for h, row in zip(gains, time_columns(paths, sent, offsets), strict=True)]
-        levels = receiver_levels(experiment, limits, name, np.sum(arrived, axis=0))
+        levels = receiver_levels(experiment, limits[name], name, np.sum(arrived, axis=0))
         faults += [text for text in levels.faults if text not in faults]
         power = {path: abs(h) ** 2 for path, h in zip(paths, gains, strict=True)}
         full = undb(experiment.highest_equal_power_dbm - levels.noise_dbm)
@@ -113,7 +87,7 @@ def link_budget(experiment: CooperativeExperiment, limits: Limits | None = None)
         users.append(user)
         faults += more
     num_samples, trials = total_samples(experiment)
-    rate = EMULATED_SAMPLES_PER_S / 8 if limits.simulated else experiment.waveform.numerology.sample_rate_hz
+    rate = EMULATED_SAMPLES_PER_S / 8 if is_simulated(limits) else experiment.waveform.numerology.sample_rate_hz
     return CooperativeBudget(
         power_dbm=experiment.highest_equal_power_dbm,
         nodes=tuple(nodes),

@@ -1,6 +1,6 @@
 """A cooperative network as the command line runs it (see `testbed.experiment.procedure`)."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from testbed.sweep import SweepRow
 
 
-def budget(experiment: CooperativeExperiment, limits: Limits | None = None) -> "CooperativeBudget":
+def budget(experiment: CooperativeExperiment, limits: Mapping[str, Limits] | None = None) -> "CooperativeBudget":
     """Link budget at full power."""
     from testbed.experiment.cooperative.budget import link_budget
 

@@ -14,7 +14,6 @@ from testbed.experiment import children
 from testbed.experiment.acquire import acquire, transmit
 from testbed.experiment.begin import begun, keep_samples, measured_noise
 from testbed.experiment.conditions import Ask, step_epoch
-from testbed.experiment.config import load_experiment
 from testbed.experiment.cooperative.config import CooperativeExperiment
 from testbed.experiment.cooperative.display import round_lines, sensing_lines, users_lines
 from testbed.experiment.cooperative.heard import Heard
@@ -29,6 +28,7 @@ from testbed.experiment.cooperative.record import (
 from testbed.experiment.cooperative.results import CooperativeResults, gather
 from testbed.experiment.cooperative.sensing import sense, set_result, true_place
 from testbed.experiment.cooperative.users import user_rows
+from testbed.experiment.load import load_experiment
 from testbed.experiment.progress import Notify, Progress
 from testbed.experiment.session import Session, open_session
 from testbed.measurement import Estimate, load_measurements

@@ -1,7 +1,7 @@
 """The link budget of localisation: levels and clipping at the cap, and the range error to expect at equal powers."""
 
-from dataclasses import asdict, dataclass
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,9 +9,11 @@ from numpy.typing import NDArray
 from testbed.device import Limits
 from testbed.experiment.budget import (
     EMULATED_SAMPLES_PER_S,
+    RunBudget,
     UserBudget,
     assumed_limits,
     disk_bytes,
+    is_simulated,
     memory_bytes,
     on_air,
     path_gain,
@@ -20,7 +22,7 @@ from testbed.experiment.budget import (
 from testbed.experiment.levels import receiver_levels
 from testbed.experiment.localization.config import LocalizationExperiment
 from testbed.sensing.model import Path, cell_paths, nuisance_paths, time_columns
-from testbed.units import SPEED_OF_LIGHT_MPS, db, si_bytes, undb
+from testbed.units import SPEED_OF_LIGHT_MPS, db, undb
 from testbed.waveform.shift import rms_bandwidth
 
 _FRAMES_LOOKED_AT = 16  # of a buffer of many: levels show in a few, and `isac check` answers at once
@@ -43,39 +45,17 @@ class StationBudget:
 
 
 @dataclass(frozen=True)
-class LocalizationBudget:
+class LocalizationBudget(RunBudget):
     """The budget of a run; `faults` forbid it, `notes` do not."""
 
     frame_len: int
     power_dbm: float
     stations: tuple[StationBudget, ...]
     users: tuple[UserBudget, ...]
-    num_samples: int
-    disk_bytes: int
-    memory_bytes: int  # of the largest capture, while it is judged
-    duration_s: float
-    faults: tuple[str, ...]
-    notes: tuple[str, ...]
-
-    def summary(self) -> str:
-        """One line: samples, disk, time."""
-        return (
-            f"{self.num_samples / 1e6:.1f} M samples, {si_bytes(self.disk_bytes)} on disk, "
-            f"{si_bytes(self.memory_bytes)} of memory for the largest capture, about {max(self.duration_s, 1):.0f} s"
-        )
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain data for --json; what does not exist is null."""
-        plain = asdict(self)
-        for table in ("stations", "users"):
-            plain[table] = [
-                {key: None if value == float("-inf") else value for key, value in row.items()} for row in plain[table]
-            ]
-        return plain
 
 
-def link_budget(experiment: LocalizationExperiment, limits: Limits | None = None) -> LocalizationBudget:
-    """Budget of an experiment; `limits` as a radio reports them, else as the experiment assumes them."""
+def link_budget(experiment: LocalizationExperiment, limits: Mapping[str, Limits] | None = None) -> LocalizationBudget:
+    """Budget of an experiment; `limits` by name as the radios report them, else as the experiment assumes them."""
     limits = limits or assumed_limits(experiment)
     some = experiment.shortened(_FRAMES_LOOKED_AT)
     sent, faults = on_air(some, limits)
@@ -90,7 +70,7 @@ def link_budget(experiment: LocalizationExperiment, limits: Limits | None = None
         users.append(user)
         faults += more
     num_samples = total_samples(experiment)
-    rate = EMULATED_SAMPLES_PER_S / 4 if limits.simulated else experiment.waveform.numerology.sample_rate_hz
+    rate = EMULATED_SAMPLES_PER_S / 4 if is_simulated(limits) else experiment.waveform.numerology.sample_rate_hz
     return LocalizationBudget(
         frame_len=experiment.waveform.frame_len,
         power_dbm=experiment.highest_equal_power_dbm,
@@ -127,7 +107,7 @@ def _notes(experiment: LocalizationExperiment) -> tuple[str, ...]:
 
 
 def _station(
-    experiment: LocalizationExperiment, limits: Limits, node: str, sent: NDArray[np.complex128]
+    experiment: LocalizationExperiment, limits: Mapping[str, Limits], node: str, sent: NDArray[np.complex128]
 ) -> tuple[StationBudget, tuple[str, ...]]:
     survey, numerology = experiment.survey, experiment.waveform.numerology
     rx, offsets = survey.node_names.index(node), np.zeros(len(survey.nodes))
@@ -136,8 +116,8 @@ def _station(
     paths = [*echoes, *nuisance_paths(survey, here, numerology.sample_rate_hz)]
     gains = [path_gain(experiment, rx, path) for path in paths]
     arrived = {path: h * row for path, h, row in zip(paths, gains, time_columns(paths, sent, offsets), strict=True)}
-    levels = receiver_levels(experiment, limits, node, np.sum(list(arrived.values()), axis=0))
-    noise = undb(levels.noise_dbm) + (levels.full_scale / limits.rx_full_scale) ** 2 / 6
+    levels = receiver_levels(experiment, limits[node], node, np.sum(list(arrived.values()), axis=0))
+    noise = undb(levels.noise_dbm) + (levels.full_scale / limits[node].rx_full_scale) ** 2 / 6
 
     def power(wanted: list[Path]) -> float:
         return sum(float(np.mean(np.abs(arrived[path]) ** 2)) for path in wanted)

@@ -1,6 +1,6 @@
 """Localisation as the command line runs it (see `testbed.experiment.procedure`)."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from testbed.sweep import SweepRow
 
 
-def budget(experiment: LocalizationExperiment, limits: Limits | None = None) -> "LocalizationBudget":
+def budget(experiment: LocalizationExperiment, limits: Mapping[str, Limits] | None = None) -> "LocalizationBudget":
     """Link budget at the cap."""
     from testbed.experiment.localization.budget import link_budget
 

@@ -15,7 +15,7 @@ from testbed.experiment import children
 from testbed.experiment.acquire import acquire, transmit
 from testbed.experiment.begin import begun, keep_samples, measured_noise
 from testbed.experiment.conditions import Ask, step_epoch
-from testbed.experiment.config import load_experiment
+from testbed.experiment.load import load_experiment
 from testbed.experiment.localization.config import LocalizationExperiment
 from testbed.experiment.localization.display import power_line, range_lines
 from testbed.experiment.localization.problem import allocate, in_words, range_problem

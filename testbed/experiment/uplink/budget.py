@@ -1,18 +1,26 @@
 """The link budget of the uplink: levels and clipping at the array, with all users at their highest common power."""
 
-from dataclasses import asdict, dataclass
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 
 from testbed.device import Limits
-from testbed.experiment.budget import EMULATED_SAMPLES_PER_S, assumed_limits, direct_path_gain, disk_bytes, on_air
+from testbed.experiment.budget import (
+    EMULATED_SAMPLES_PER_S,
+    RunBudget,
+    assumed_limits,
+    direct_path_gain,
+    disk_bytes,
+    is_simulated,
+    on_air,
+)
 from testbed.experiment.levels import receiver_levels
 from testbed.experiment.uplink.config import UplinkExperiment
 from testbed.places import distance_m
 from testbed.sensing.model import Path, time_columns
 from testbed.theory.link import echo_gain
-from testbed.units import SPEED_OF_LIGHT_MPS, db, si_bytes, undb
+from testbed.units import SPEED_OF_LIGHT_MPS, db, undb
 
 BYTES_PER_BLOCK_ELEMENT = 64  # complex elements of a capture, and what combiners make of them
 
@@ -27,7 +35,7 @@ class UserBudget:
 
 
 @dataclass(frozen=True)
-class UplinkBudget:
+class UplinkBudget(RunBudget):
     """The budget of a run; `faults` forbid it, `notes` do not."""
 
     power_dbm: float  # per element
@@ -40,23 +48,10 @@ class UplinkBudget:
     disk_bytes: int
     memory_bytes: int
     duration_s: float
-    faults: tuple[str, ...]
-    notes: tuple[str, ...]
-
-    def summary(self) -> str:
-        """One line: samples, disk, time."""
-        return (
-            f"{self.num_samples / 1e6:.1f} M samples, {si_bytes(self.disk_bytes)} on disk, "
-            f"{si_bytes(self.memory_bytes)} of memory for the largest capture, about {max(self.duration_s, 1):.0f} s"
-        )
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain data for --json."""
-        return asdict(self)
 
 
-def link_budget(experiment: UplinkExperiment, limits: Limits | None = None) -> UplinkBudget:
-    """Budget of an experiment; `limits` as a radio reports them, else as the experiment assumes them."""
+def link_budget(experiment: UplinkExperiment, limits: Mapping[str, Limits] | None = None) -> UplinkBudget:
+    """Budget of an experiment; `limits` by name as the radios report them, else as the experiment assumes them."""
     limits = limits or assumed_limits(experiment)
     sent, faults = on_air(experiment, limits)
     table, numerology = experiment.receiver, experiment.waveform.numerology
@@ -67,7 +62,7 @@ def link_budget(experiment: UplinkExperiment, limits: Limits | None = None) -> U
     ]
     gains = np.array([direct_path_gain(experiment, path, table) for path in paths])
     arrived = gains[:, None] * time_columns(paths, sent, np.zeros(len(paths)))
-    levels = receiver_levels(experiment, limits, table.name, arrived.sum(axis=0))
+    levels = receiver_levels(experiment, limits[table.name], table.name, arrived.sum(axis=0))
     power = undb(experiment.highest_equal_power_dbm - levels.noise_dbm)
     users = tuple(
         UserBudget(node.name, db(float(abs(gain) ** 2) * power), db(echo * power))
@@ -86,7 +81,7 @@ def link_budget(experiment: UplinkExperiment, limits: Limits | None = None) -> U
         num_samples=num_samples,
         disk_bytes=disk_bytes(experiment, num_samples),
         memory_bytes=BYTES_PER_BLOCK_ELEMENT * elements,
-        duration_s=num_samples / (EMULATED_SAMPLES_PER_S / 2 if limits.simulated else rate * table.num_channels),
+        duration_s=num_samples / (EMULATED_SAMPLES_PER_S / 2 if is_simulated(limits) else rate * table.num_channels),
         faults=(*faults, *levels.faults),
         notes=_notes(experiment),
     )

@@ -1,6 +1,6 @@
 """The uplink as the command line runs it (see `testbed.experiment.procedure`)."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from testbed.sweep import SweepRow
 
 
-def budget(experiment: UplinkExperiment, limits: Limits | None = None) -> "UplinkBudget":
+def budget(experiment: UplinkExperiment, limits: Mapping[str, Limits] | None = None) -> "UplinkBudget":
     """Link budget at the highest common power."""
     from testbed.experiment.uplink.budget import link_budget
 

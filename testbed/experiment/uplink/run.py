@@ -15,7 +15,7 @@ from testbed.experiment import children
 from testbed.experiment.acquire import Transmission, acquire, mute, transmit
 from testbed.experiment.begin import begun, keep_samples, measured_noise
 from testbed.experiment.conditions import Ask, step_epoch
-from testbed.experiment.config import load_experiment
+from testbed.experiment.load import load_experiment
 from testbed.experiment.progress import Notify, Progress
 from testbed.experiment.session import Session, open_session
 from testbed.experiment.uplink.allocating import allocate, equal_powers, sum_rate, uplink_problem
