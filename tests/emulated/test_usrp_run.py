@@ -1,0 +1,80 @@
+"""CoMP on virtual USRPs: on air as far as their driver can tell, so with consent, bands and an operator."""
+
+import re
+from pathlib import Path
+
+import pytest
+import tomli_w
+
+from testbed.capture import load
+from testbed.errors import SafetyRefused
+from testbed.experiment.comp.config import CompExperiment
+from testbed.experiment.comp.record import CompRun
+from testbed.experiment.comp.run import run
+from testbed.experiment.load import load_experiment
+from tests.airs import usrp_air
+from tests.scenes import comp_text
+from tests.uhd_stand_in.air import Air
+
+pytestmark = [pytest.mark.emulated, pytest.mark.slow]
+
+PAIRS = (("bs1", "u1"), ("bs2", "u2"), ("bs3", "u3"))
+FRAMES = 600
+BAND = {"name": "lab", "low_hz": 3.48e9, "high_hz": 3.52e9, "max_power_dbm": 0.0, "basis": "cabled, 60 dB attenuators"}
+
+
+def comp_on(air: Air, path: Path, *, transmit: bool = True) -> CompExperiment:
+    """The preset's axis at one power: a base station and its user on every board."""
+    data = comp_text() | {"power": {"axis_dbm": [-6.0]}, "safety": {"transmit": transmit, "bands": [BAND]}}
+    data["capture"]["num_frames"] = FRAMES
+    data["detection"]["statistic"] = "cfar"
+    del data["loop"], data["emulator"]
+    for row in data["nodes"] + data["users"]:
+        board = air.board(row["name"])
+        row |= {"radio": f"uhd:serial={board.address['serial']}", "device": "b210"}
+        row["channel"] = board.nodes.index(row["name"])
+        row["rx_gain_db"] = 53.0  # 1 LSB of a 12-bit converter is 16 here
+    path.write_text(tomli_w.dumps(data))
+    model = load_experiment(str(path))
+    assert isinstance(model, CompExperiment)
+    return model
+
+
+def test_comp_on_usrps_agrees_with_theory_and_nothing_is_guessed(tmp_path: Path) -> None:
+    with usrp_air(*PAIRS) as air:
+        asked: list[str] = []
+
+        def ask(question: str) -> bool:
+            """The operator moves the targets."""
+            found = re.match(r"condition '([^']+)'", question)
+            assert found
+            asked.append(found[1])
+            air.world.set_condition(found[1])
+            return True
+
+        results = run(CompRun.create(tmp_path / "run", comp_on(air, tmp_path / "x.toml"), overwrite=False),
+                      lambda progress: None, ask)  # fmt: skip
+        assert results.axis is not None
+        # device time passes with the wall clock, and noise with it: every run draws its own. Four tests, each of which
+        # fails by chance with probability 1e-4
+        assert min(results.axis.verdict.p_values.values()) > 1e-4, results.axis.verdict
+        assert {"all", "without:t1", "without:t2", "without:t3"} <= set(asked)
+        assert not any(air.transmitting().values())
+    captures = sorted((tmp_path / "run" / "captures").glob("*.h5"))
+    assert captures
+    for path in captures:
+        capture = load(path)
+        assert not capture.simulated
+        for node in capture.nodes:
+            # told by the device, never guessed from frames
+            assert set(node.chunks["continuity"].tolist()) == {b"reported"}
+            assert node.limits.model.startswith("USRP")
+    assert load(captures[0]).info["devices"]["bs1"]["name"] == "b210"
+
+
+def test_without_consent_no_usrp_transmits(tmp_path: Path) -> None:
+    with usrp_air(*PAIRS) as air:
+        model = comp_on(air, tmp_path / "x.toml", transmit=False)
+        with pytest.raises(SafetyRefused, match="bs1: would transmit on air, and nobody agreed to that"):
+            run(CompRun.create(tmp_path / "run", model, overwrite=False), lambda progress: None, lambda question: True)
+        assert not any(air.transmitting().values())
