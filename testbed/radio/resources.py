@@ -100,6 +100,7 @@ def _opened(resource: str, node: str, options: Options) -> Radio:
             device=options.device,
             transmits=options.transmits,
             timeout_s=options.timeout_s,
+            tx_steps=options.tx_steps,
         )
     from testbed.radio.keys import load_client_keys
     from testbed.radio.remote import RemoteRadio

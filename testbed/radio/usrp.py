@@ -5,11 +5,12 @@ typed error or a count; see `usrp_receive` and `usrp_transmit`.
 """
 
 import logging
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from testbed.device import Continuity, Limits, Reception, Settings
+from testbed.device import Continuity, Limits, Reception, Settings, Steps
 from testbed.errors import ConfigError, RadioError, RadioUnavailable
 from testbed.radio.base import check_transmit
 from testbed.radio.device_config import Device, UsrpConfig
@@ -38,6 +39,7 @@ class UsrpRadio:
         device: Device,
         transmits: bool = True,
         timeout_s: float = 10.0,
+        tx_steps: Steps = (),
     ) -> None:
         """Open a channel, and silence it.
 
@@ -48,6 +50,7 @@ class UsrpRadio:
             device: configuration of the board.
             transmits: False for a radio that only receives.
             timeout_s: for one answer of the board; opening it may take longer.
+            tx_steps: calibration, departures of its transmit gains, see Limits.
 
         Raises:
             RadioUnavailable: absent, busy, not as its configuration says, or UHD is missing or unusable.
@@ -64,7 +67,8 @@ class UsrpRadio:
             bits = min(config.limits.rx_bits, _FORMAT_BITS[config.usrp.otw_format])
             # a converter of fewer bits stands left in the word: this is its largest code
             self._clips_at = RX_FULL_SCALE - (1 << (16 - bits))
-            self._limits = _limits(config, self._board.info, node, transmits, channel)
+            limits = _limits(config, self._board.info, node, transmits, channel)
+            self._limits = replace(limits, tx_steps=tx_steps)
         except BaseException:
             release(self._board, channel)
             raise

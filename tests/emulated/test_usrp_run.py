@@ -6,13 +6,17 @@ from pathlib import Path
 import pytest
 import tomli_w
 
+from sim.stream import LATENCY_SAMPLES
 from testbed.capture import load
-from testbed.errors import SafetyRefused
+from testbed.device import Settings
+from testbed.errors import ConfigError, SafetyRefused
+from testbed.experiment.calibrate import Wish, calibrate, identity
 from testbed.experiment.comp.config import CompExperiment
 from testbed.experiment.comp.record import CompRun
 from testbed.experiment.comp.run import run
 from testbed.experiment.load import load_experiment
-from tests.airs import usrp_air
+from testbed.radio.device_config import load_device
+from tests.airs import usrp, usrp_air
 from tests.scenes import comp_text
 from tests.uhd_stand_in.air import Air
 
@@ -78,3 +82,25 @@ def test_without_consent_no_usrp_transmits(tmp_path: Path) -> None:
         with pytest.raises(SafetyRefused, match="bs1: would transmit on air, and nobody agreed to that"):
             run(CompRun.create(tmp_path / "run", model, overwrite=False), lambda progress: None, lambda question: True)
         assert not any(air.transmitting().values())
+
+
+def test_a_usrp_is_calibrated_and_its_latency_repeats() -> None:
+    device, wish = load_device("b200"), Wish(carrier_hz=3.5e9, sample_rate_hz=20e6, power_dbm=-5.0)
+    with usrp_air() as air:
+        radio = usrp(air, "bs2")
+        try:
+            made = calibrate(radio, device, identity(radio), wish)
+        finally:
+            radio.close()
+    assert made.latency_repeats
+    latency = next(node.start_offset_samples for node in air.scene.nodes if node.name == "bs2") + LATENCY_SAMPLES
+    assert made.latency_samples.value == pytest.approx(latency, abs=0.01)
+    assert made.isolation_db.value == pytest.approx(60.0, abs=0.2)
+    assert made.noise_figure_db.value == pytest.approx(8.0, abs=0.1)
+    assert made.tx_slope.value == pytest.approx(1.0, abs=0.002)
+    assert made.serial == air.board("bs2").address["serial"]
+    assert made.firmware.startswith("4.3")
+    settings = Settings(3.5e9, 20e6, 0.0, 0.0)
+    made.check(device, settings, radio.limits, made.serial)
+    with pytest.raises(ConfigError, match="it is of the board with serial"):
+        made.check(device, settings, radio.limits, air.board("bs3").address["serial"])
