@@ -4,6 +4,7 @@
 #   make test PYTEST_ARGS="-k waveform"     arguments for pytest
 #   make bench BENCH_ARGS="fft --save"      arguments for the benchmarks
 #   make test PYTHON=python3.12             the interpreter .venv is made from
+#   make interop-uhd UHD_PYTHON=...         the distribution's, for which it packages UHD
 
 DEMO_ARGS ?=
 PYTEST_ARGS ?=
@@ -17,21 +18,34 @@ PYTHON ?= $(shell for p in python3 python3.11 python3.12 python3.13 python3.14; 
 # in, GNU Radio as a peer of the emulator's raw ports and of the virtual Pluto.
 SYSTEM_PACKAGES := libiio0 libiio-utils chromium gnuradio
 
+# UHD's Python module, which distributions build for their own Python and NumPy 1, and what its simulator needs.
+UHD_PYTHON ?= /usr/bin/python3
+UHD_PACKAGES := python3-venv python3-uhd uhd-host \
+	python3-gevent python3-msgpack python3-netaddr python3-pyroute2 python3-pyudev python3-six python3-systemd
+
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP_RUN := $(VENV)/.stamp-run
 STAMP_DEV := $(VENV)/.stamp-dev
 UNFINISHED := $(VENV)/.unfinished
+VENV_UHD := .venv-uhd
+STAMP_UHD := $(VENV_UHD)/.stamp
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test deps bench soak interop lint format clean
+.PHONY: help demo test deps bench soak interop interop-uhd lint format clean
 
 # Scripts in .venv hold absolute paths and .venv points at an interpreter. If the checkout was moved or copied, or the
 # interpreter is gone, the stamps are worth nothing and .venv is made anew.
 ifneq ($(wildcard $(STAMP_RUN)),)
 ifneq ($(shell cat $(STAMP_RUN)):$(shell $(BIN)/python -c 'print("works")' 2>/dev/null),$(CURDIR):works)
 $(shell rm -f $(STAMP_RUN) $(STAMP_DEV); touch $(UNFINISHED))
+endif
+endif
+
+ifneq ($(wildcard $(STAMP_UHD)),)
+ifneq ($(shell cat $(STAMP_UHD)):$(shell $(VENV_UHD)/bin/python -c 'print("works")' 2>/dev/null),$(CURDIR):works)
+$(shell rm -f $(STAMP_UHD))
 endif
 endif
 
@@ -72,6 +86,15 @@ $(STAMP_RUN): pyproject.toml constraints.txt
 $(STAMP_DEV): pyproject.toml constraints.txt
 	$(call install,.[dev],$(STAMP_RUN) $(STAMP_DEV))
 
+# The distribution's packages stay visible in it; what is installed into it comes before them.
+$(STAMP_UHD): pyproject.toml tests/interop_uhd/constraints.txt
+	@echo "make: creating $(VENV_UHD) with $(UHD_PYTHON) (the first time takes about a minute)"
+	@$(call step,venv,$(UHD_PYTHON) -m venv --clear --system-site-packages $(VENV_UHD))
+	@echo '*' > $(VENV_UHD)/.gitignore
+	@$(call step,pip install -e .[dev],$(VENV_UHD)/bin/python -m pip install --quiet --disable-pip-version-check \
+		-c tests/interop_uhd/constraints.txt -e '.[dev]')
+	@echo "$(CURDIR)" > $@
+
 define lint_steps
 @$(call step,ruff check,$(BIN)/ruff check .)
 @$(call step,ruff format,$(BIN)/ruff format --check .)
@@ -80,7 +103,7 @@ define lint_steps
 endef
 
 help: ## List the targets
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/\1|\2/p' $(firstword $(MAKEFILE_LIST)) | awk -F'|' '{printf "  make %-8s %s\n", $$1, $$2}'
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' $(firstword $(MAKEFILE_LIST)) | awk -F'|' '{printf "  make %-11s %s\n", $$1, $$2}'
 
 demo: $(STAMP_RUN) ## Run the CoMP experiment on the emulator: power axis and loop; the report is in runs/demo
 	@$(call step,isac run,$(BIN)/isac run comp --out runs/demo --overwrite $(DEMO_ARGS))
@@ -121,6 +144,12 @@ soak: $(STAMP_DEV) ## Run the long statistical tests
 interop: $(STAMP_DEV) ## Exchange samples with GNU Radio (`make deps` installs it)
 	@$(call step,pytest -m interop,$(BIN)/python -m pytest -m interop $(PYTEST_ARGS))
 
+interop-uhd: $(STAMP_DEV) ## Drive UHD's own simulator of a USRP (Debian, Ubuntu; installs UHD, needs root or sudo)
+	@$(MAKE) --no-print-directory deps SYSTEM_PACKAGES="$(UHD_PACKAGES)"
+	@$(MAKE) --no-print-directory $(STAMP_UHD)
+	@$(call step,pytest -m interop_uhd,ISAC_NO_SKIPS=1 ISAC_PROJECT_PYTHON="$(CURDIR)/$(BIN)/python" \
+		$(VENV_UHD)/bin/python -m pytest -m interop_uhd tests/interop_uhd $(PYTEST_ARGS))
+
 lint: $(STAMP_DEV) ## The checks of `make test` without the tests
 	$(lint_steps)
 
@@ -128,6 +157,6 @@ format: $(STAMP_DEV) ## Format the code and repair what ruff can repair
 	@$(call step,ruff format,$(BIN)/ruff format .)
 	@$(call step,ruff check --fix,$(BIN)/ruff check --fix .)
 
-clean: ## Remove caches and build outputs; .venv, runs and captures stay
+clean: ## Remove caches and build outputs; .venv, .venv-uhd, runs and captures stay
 	rm -rf build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache .import_linter_cache .hypothesis
-	find . -path ./$(VENV) -prune -o -name __pycache__ -type d -exec rm -rf {} +
+	find . -path './$(VENV)*' -prune -o -name __pycache__ -type d -exec rm -rf {} +

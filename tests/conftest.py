@@ -18,6 +18,7 @@ hypothesis.settings.load_profile("isac")
 NOT_BY_DEFAULT = {
     "soak": "run by `make soak`",
     "interop": "run by `make interop`",
+    "interop_uhd": "run by `make interop-uhd`",
     "hardware": "needs a real radio: pytest -m hardware",
 }
 
