@@ -65,6 +65,7 @@ class Limits:
     # as calibrated: values of tx_gain_db, rising, and by how many decibels the power there departs from what
     # tx_full_scale_dbm says; in between it is linear, beyond as at the end
     tx_steps: Steps = ()
+    rx_lsb: int = 1  # raw integers per step of the converter: 16 where 12 bits stand left in words of 16
 
     def to_dict(self) -> dict[str, Any]:
         """Plain dictionary for the wire and for captures."""
@@ -74,9 +75,9 @@ class Limits:
     def from_dict(cls, data: Any) -> Self:
         """Inverse of `to_dict`; raises RadioError on missing, foreign or mistyped entries."""
         steps: Any = ()
-        if isinstance(data, dict) and "tx_steps" in data:  # which older captures do not have
-            data = dict(data)
-            steps = _steps(data.pop("tx_steps"))
+        if isinstance(data, dict):
+            data = {"rx_lsb": 1} | data  # older captures have neither of these
+            steps = _steps(data.pop("tx_steps", ()))
         limits: Self = _from_dict(cls, data, without="tx_steps")
         return replace(limits, tx_steps=steps)
 

@@ -230,7 +230,7 @@ def plan_receivers(radios: Sequence[Radio], experiment: Experiment, loudest: Fra
     mute(radios, experiment, high)
     for radio in planned:
         quiet = radio.receive(SOUNDING_FRAMES * experiment.waveform.frame_len).raw.astype(np.float64)
-        noise[radio.name] = float(np.sqrt(np.mean(quiet**2)))
+        noise[radio.name] = float(np.sqrt(np.mean(quiet**2))) / radio.limits.rx_lsb
     for _ in range(2):
         transmit(radios, loudest, experiment, gains)
         for radio in planned:

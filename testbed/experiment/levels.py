@@ -20,7 +20,7 @@ class Levels:
 
     rx_gain_db: float
     noise_dbm: float
-    noise_lsb: float  # rms per rail
+    noise_lsb: float  # rms per rail, in steps of the converter
     peak_dbfs: float  # largest rail, noise peak included
     full_scale: float  # sqrt(milliwatt)
     faults: tuple[str, ...]
@@ -41,7 +41,7 @@ def receiver_levels(experiment: Experiment, limits: Limits, receiver: str, arriv
     peak = float(max(np.abs(arrived.real).max(), np.abs(arrived.imag).max())) + NOISE_PEAK_SIGMA * rail
     rx_gain_db, faults = _receive_gain(experiment, limits, peak, rail, receiver)
     full_scale = limits.rx_amplitude(rx_gain_db)
-    noise_lsb = float(rail / full_scale * limits.rx_full_scale)
+    noise_lsb = float(rail / full_scale * limits.rx_full_scale / limits.rx_lsb)
     peak_dbfs = db(peak**2 / full_scale**2)
     if peak_dbfs > 0:
         faults.append(
@@ -64,7 +64,7 @@ def _receive_gain(
         return float(wanted), []
     full_scale = limits.rx_amplitude(limits.rx_gain_min_db)
     try:
-        noise_lsb = rail / full_scale * limits.rx_full_scale
+        noise_lsb = rail / full_scale * limits.rx_full_scale / limits.rx_lsb
         return plan_receive_gain(peak / full_scale, noise_lsb, limits.rx_gain_min_db, limits), []
     except SettingOutOfRange as exc:
         return limits.rx_gain_min_db, [f"{receiver}: {exc}"]

@@ -118,7 +118,7 @@ def _coarse_noise(capture: Capture, noise_var: dict[str, Estimate]) -> tuple[str
     warnings = []
     for node in capture.nodes:
         # per rail, less the rounding's own 1/12
-        rms = np.sqrt(max(noise_var[node.name].value / node.lsb**2 / 2 - 1 / 12, 0.0))
+        rms = np.sqrt(max(noise_var[node.name].value / node.lsb**2 / 2 - 1 / 12, 0.0)) / node.limits.rx_lsb
         if rms < MIN_NOISE_LSB:
             warnings.append(
                 f"{node.name}: noise is {rms:.2f} LSB rms per rail, at least {MIN_NOISE_LSB:g} wanted; raise rx_gain_db"

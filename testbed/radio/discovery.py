@@ -114,7 +114,7 @@ def _as_radio(text: str) -> str:
     uri = text.removeprefix("pluto:")
     if not uri.startswith(("ip:", "usb:")):
         if "://" in uri:
-            raise ConfigError(f"'{text}': must be a host, ip:HOST:PORT, usb: or tcp://HOST:PORT")
+            raise ConfigError(f"'{text}': must be a host, ip:HOST:PORT, usb:, uhd:ARGUMENTS or tcp://HOST:PORT")
         uri = f"ip:{uri}"
     return f"pluto:{libiio.check_uri(uri)}"
 

@@ -65,10 +65,10 @@ class UsrpRadio:
         self._board = share(args, config, channel, node, timeout_s)
         try:
             bits = min(config.limits.rx_bits, _FORMAT_BITS[config.usrp.otw_format])
-            # a converter of fewer bits stands left in the word: this is its largest code
-            self._clips_at = RX_FULL_SCALE - (1 << (16 - bits))
+            step = 1 << (16 - bits)  # a converter of fewer bits stands left in the word
+            self._clips_at = RX_FULL_SCALE - step  # its largest code
             limits = _limits(config, self._board.info, node, transmits, channel)
-            self._limits = replace(limits, tx_steps=tx_steps)
+            self._limits = replace(limits, tx_steps=tx_steps, rx_lsb=step)
         except BaseException:
             release(self._board, channel)
             raise

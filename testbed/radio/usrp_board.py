@@ -24,7 +24,6 @@ from testbed.errors import (
     RadioTimeout,
     RadioUnavailable,
     SafetyRefused,
-    SampleLoss,
     SettingOutOfRange,
 )
 from testbed.radio import usrp_settings as setting
@@ -104,10 +103,13 @@ class Board:
 
     def _command(self, call: Callable[[Task], T], *, surely: bool = False) -> T:
         """Have something done by the thread that commands the board."""
-        if self._lost:
-            raise RadioUnavailable(self._lost)
+        self._check_there()
         with self._named():
             return self._worker.ask(call, self.timeout_s, surely=surely)
+
+    def _check_there(self) -> None:
+        if self._lost:
+            raise RadioUnavailable(self._lost)
 
     # -- settings ------------------------------------------------------------------------------------------------------
 
@@ -133,10 +135,16 @@ class Board:
         if wanted == before and self._tuning is not None:
             return self._realised[channel]
         try:
-            self._apply(channel, wanted, name, task)
+            try:
+                self._apply(channel, wanted, name, task)
+            except SettingOutOfRange:
+                if before is not None:
+                    self._apply(channel, before, name, task)
+                raise
         except SettingOutOfRange:
-            if before is not None:
-                self._apply(channel, before, name, task)
+            raise
+        except BaseException:
+            self._tuning = None  # what is set now, nobody knows: the next one sets all of it
             raise
         return self._realised[channel]
 
@@ -173,6 +181,7 @@ class Board:
 
     def transmit(self, channel: int, samples: NDArray[np.complexfloating], name: str) -> None:
         """Repeat samples of full scale 1 on a channel, in place of what it sent; checked by the caller."""
+        self._check_there()
         if channel not in self._realised or self._tuning is None:
             raise RadioError(f"{name}: transmit before configure; its carrier is not known")
         for other, sent in self._sent.items():
@@ -219,7 +228,10 @@ class Board:
             )
         elif not self._transmitter.stop():
             raise self._worker.silent(self.timeout_s)
-        self._transmitter.play(np.stack([self._sent[channel] for channel in channels]))
+        try:
+            self._transmitter.play(np.stack([self._sent[channel] for channel in channels]))
+        except RadioTimeout as exc:
+            raise RadioTimeout(f"{self.name}: {exc}") from None
         if self._failure:
             raise RadioTimeout(f"{self.name}: {self._failure}")
         if task.is_abandoned:
@@ -241,7 +253,14 @@ class Board:
     def _on_failure(self, problem: str) -> None:
         """From the thread that sends: the device takes no more samples."""
         self._failure = problem
-        self._worker.post(lambda task: setting.silence(self._usrp, range(self.info.num_tx), self.name))
+        self._worker.post(self._give_up)
+
+    def _give_up(self, task: Task) -> None:
+        if self._failure:  # nobody has muted it, or transmits something else, since
+            problem = self._failure
+            self._silence(list(self._sent), task)
+            self._failure = problem
+            self.begin_epoch()
 
     def mute(self, channel: int) -> None:
         """Silence a channel: its lowest gain first, then the end of its burst."""
@@ -257,13 +276,12 @@ class Board:
         try:
             setting.silence(self._usrp, channels, self.name)
         finally:
-            was_on = any(self._sent.pop(channel, None) is not None for channel in channels)
+            was_on = [channel for channel in channels if self._sent.pop(channel, None) is not None]
             self._failure = ""
-            if was_on:
-                if self._sent:
-                    self._play(task)
-                elif self._transmitter is not None and not self._transmitter.stop():
-                    raise self._worker.silent(self.timeout_s)
+            if was_on and self._transmitter is not None and not self._transmitter.stop():
+                raise self._worker.silent(self.timeout_s)
+        if was_on and self._sent:
+            self._play(task)
 
     def _drop_transmitter(self) -> None:
         transmitter, self._transmitter = self._transmitter, None
@@ -290,6 +308,7 @@ class Board:
             RadioTimeout: nothing comes, or the transmitter stalled.
             RadioUnavailable: the board is gone.
         """
+        self._check_there()
         if channel not in self._realised or self._tuning is None:
             raise RadioError(f"{name}: receive before configure; its carrier and gain are not known")
         # asked behind all commands that are under way: one of them may be a mute, which settles it
@@ -305,7 +324,7 @@ class Board:
                 return raw, stream.epoch, start
             except MustRestart:
                 self.begin_epoch()
-            except (SampleLoss, RadioTimeout):
+            except RadioError:
                 if stream is self._stream:
                     self.begin_epoch()
                 raise

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from testbed.errors import RadioTimeout, SampleLoss
+from testbed.errors import RadioError, RadioTimeout, SampleLoss
 from testbed.radio.uhd_library import explained, one_line
 from testbed.radio.usrp_clock import Lead, time_spec
 
@@ -41,6 +41,7 @@ class End:
     text: str  # what was found, and what to do; empty: parked
     num_lost: int = 0
     interrupted: bool = False
+    kind: type[RadioError] = SampleLoss
 
 
 class Stream:
@@ -110,6 +111,7 @@ class Stream:
             MustRestart: it cannot give them; nothing was taken.
             SampleLoss: it ended in between.
             RadioTimeout: nothing came.
+            RadioError: what UHD raised.
         """
         row, out, filled = self.channels.index(channel), np.empty(num_samples, dtype=np.uint32), 0
         with self._changed:
@@ -154,9 +156,11 @@ class Stream:
                 break
         return filled
 
-    def _loss(self, end: End, name: str, filled: int, num_samples: int) -> SampleLoss:
+    def _loss(self, end: End, name: str, filled: int, num_samples: int) -> RadioError:
         if end.interrupted:
             return SampleLoss(f"{name}: interrupted after {filled} of {num_samples} samples; {end.text}")
+        if end.kind is not SampleLoss:
+            return end.kind(f"{name}: {end.text}")
         return SampleLoss(f"{name}: {end.text}", num_lost=end.num_lost)
 
     # -- end -----------------------------------------------------------------------------------------------------------
@@ -180,10 +184,11 @@ class Stream:
         try:
             end = self._pump()
         except RuntimeError as exc:
-            end = End(str(explained(exc, "receiving")))
+            found = explained(exc, "receiving")
+            end = End(str(found), kind=type(found))
         except Exception as exc:
             log.exception("receiving from a USRP")
-            end = End(f"internal error ({one_line(exc)})")
+            end = End(f"internal error ({one_line(exc)})", kind=RadioError)
         with self._changed:
             if self._end is None:
                 self._end = end

@@ -12,11 +12,13 @@ from testbed.verbs.options import JsonOption
 def radios(
     addresses: Annotated[
         list[str] | None,
-        typer.Argument(help="Where else to look: HOST, ip:HOST:PORT, or tcp://HOST:PORT of a server.", metavar="AT"),
+        typer.Argument(
+            help="Where else to look: HOST, ip:HOST:PORT, uhd:ARGUMENTS, or tcp://HOST:PORT of a server.", metavar="AT"
+        ),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """List the radios that can be reached: Plutos on USB and at their usual addresses, and whatever stands AT.
+    """List the radios that can be reached: Plutos on USB and at their usual addresses, USRPs, and whatever stands AT.
 
     Nothing is set on any of them. The name in front goes into the experiment: radio = "pluto:ip:192.168.2.1".
 

@@ -69,7 +69,7 @@ def test_an_address_without_a_radio_says_why_and_fails(air: Air) -> None:
     assert len(done.stderr.strip().splitlines()) == 1
     assert (
         isac("radios", "http://x").stderr
-        == "error: 'http://x': must be a host, ip:HOST:PORT, usb: or tcp://HOST:PORT\n"
+        == "error: 'http://x': must be a host, ip:HOST:PORT, usb:, uhd:ARGUMENTS or tcp://HOST:PORT\n"
     )
 
 

@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 import tomli_w
 
@@ -37,7 +38,7 @@ def comp_on(air: Air, path: Path, *, transmit: bool = True) -> CompExperiment:
         board = air.board(row["name"])
         row |= {"radio": f"uhd:serial={board.address['serial']}", "device": "b210"}
         row["channel"] = board.nodes.index(row["name"])
-        row["rx_gain_db"] = 53.0  # 1 LSB of a 12-bit converter is 16 here
+        row["rx_gain_db"] = "auto"  # by steps of a converter of 12 bits, of which the words here hold 16 each
     path.write_text(tomli_w.dumps(data))
     model = load_experiment(str(path))
     assert isinstance(model, CompExperiment)
@@ -73,7 +74,12 @@ def test_comp_on_usrps_agrees_with_theory_and_nothing_is_guessed(tmp_path: Path)
             # told by the device, never guessed from frames
             assert set(node.chunks["continuity"].tolist()) == {b"reported"}
             assert node.limits.model.startswith("USRP")
-    assert load(captures[0]).info["devices"]["bs1"]["name"] == "b210"
+    muted = load(captures[0].with_name("muted.h5"))
+    assert muted.info["devices"]["bs1"]["name"] == "b210"
+    for node in muted.nodes:
+        assert node.limits.rx_lsb == 16
+        rms = np.sqrt(np.mean(node.raw.astype(float) ** 2)) / 16
+        assert 0.9 <= rms <= 2.3, (node.name, rms)
 
 
 def test_without_consent_no_usrp_transmits(tmp_path: Path) -> None:

@@ -28,6 +28,7 @@ ROOM_SAMPLES = 1 << 16  # that a device takes ahead of time, or holds for a host
 PACKET_SAMPLES = 2040
 ASKED_S, ASKED_WALL_S = 0.05, 2.0  # who asked for the time may name one so far ahead, for so long
 HALF = 1 << 15
+LOUD = 0x7FFF7FFF  # a word at full scale
 
 T = TypeVar("T")
 
@@ -49,7 +50,7 @@ HARDWARE = {
 class Fault:
     """Something that goes wrong once."""
 
-    kind: str  # RX: overflow, jump, late, broken_chain, alignment, bad_packet, silence; TX: an event of UHD, or stuck
+    kind: str  # RX: an error of UHD, jump, silence or stale; TX: an event of UHD, or stuck
     after: int = 0  # samples of the next stream or burst before it
     count: int = 0  # samples that are lost or delayed
     out_of_sequence: bool = False
@@ -222,10 +223,14 @@ class VirtualUsrp:
         """A command, which takes its turn, or hangs."""
         with self.air.world.lock:
             self.air.await_thaw()
-            if self.gone:
-                raise RuntimeError("EnvironmentError: IOError: usb rx6 transfer status: LIBUSB_TRANSFER_NO_DEVICE")
+            self.check_there()
             self.air.pass_by()
             return call()
+
+    def check_there(self) -> None:
+        """As UHD reports a device that was unplugged."""
+        if self.gone:
+            raise RuntimeError("EnvironmentError: IOError: usb rx6 transfer status: LIBUSB_TRANSFER_NO_DEVICE")
 
     def latest(self) -> float:
         """How far time may move on for this board's sake."""
@@ -379,6 +384,7 @@ class RxEngine:
         self._shift = round(board.offset_s * self.rate_hz)  # of device time against the world's
         self._at = 0  # device time of the next sample
         self._running = self._stopping = self._is_first = False
+        self._stale = 0  # samples that are left of a stream before
         self._faults: list[tuple[int, Fault]] = []
         self._settled: deque[np.ndarray] = deque()  # words (channels, n) of before a change
 
@@ -416,8 +422,9 @@ class RxEngine:
         self._at = present if start is None else start
         self._running, self._stopping, self._is_first = True, False, True
         self._settled.clear()
-        self._faults = [(self._at + fault.after, fault) for fault in self.board.rx_faults]
-        self.board.rx_faults = []
+        self._stale = sum(fault.count for fault in self.board.rx_faults if fault.kind == "stale")
+        faults, self.board.rx_faults = self.board.rx_faults, []
+        self._faults = [(self._at + fault.after, fault) for fault in faults if fault.kind != "stale"]
         if start is not None and start < present:
             self._faults.insert(0, (self._at, Fault("late")))
         if self not in self.air.world.listeners:
@@ -426,6 +433,7 @@ class RxEngine:
     def recv(self, words: np.ndarray, timeout_s: float) -> Got:
         deadline = time.monotonic() + timeout_s
         with self.air.world.lock:
+            self.board.check_there()
             while not self._running:
                 # a real one waits for the whole timeout: nobody here sends a command meanwhile
                 left = min(deadline - time.monotonic(), 0.01)
@@ -433,6 +441,10 @@ class RxEngine:
                     return Got(0, "timeout")
             if not self.air.await_thaw(deadline):
                 return Got(0, "timeout")
+            if self._stale:
+                count, self._stale = min(self._stale, words.shape[1]), 0
+                words[:, :count] = LOUD
+                return Got(count, tick=self._at - 100_000)
             self._faults.sort(key=lambda found: found[0])
             if self._faults and self._faults[0][0] <= self._at and self._faults[0][1].kind != "jump":
                 return self._fail(self._faults[0][1], deadline)
@@ -589,6 +601,10 @@ class TxEngine:
                 return 0
             if not self._open and words.shape[1]:
                 self._begin(start)
+            elif start is not None and start < self._end and not self._discards:
+                # the time of the first packet once more: such packets are late, and dropped
+                self._discards = True
+                self._events.append((self._end, 0, "time_error"))
             while sent < words.shape[1]:
                 left = words.shape[1] - sent
                 room = left if self._room() >= left else self._room() // PACKET_SAMPLES * PACKET_SAMPLES

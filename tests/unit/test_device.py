@@ -90,7 +90,7 @@ def test_limits_with_calibrated_steps_survive_a_round_trip_as_json_does_it():
 
 def test_limits_of_before_there_were_steps_have_none():
     data = LIMITS.to_dict()
-    del data["tx_steps"]
+    del data["tx_steps"], data["rx_lsb"]
     assert Limits.from_dict(data) == LIMITS
 
 

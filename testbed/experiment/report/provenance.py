@@ -108,7 +108,7 @@ def _node_settings(muted: Capture, loud: Capture, name: str) -> dict[str, str]:
         "Receive gain (dB)": minus(f"{settings.rx_gain_db:g}"),
         "Receive gain, muted capture (dB)": minus(f"{quiet.settings.rx_gain_db:g}"),
         "Converter, transmit (bits)": str(limits.tx_bits),
-        "Converter, receive (bits)": f"{math.log2(2 * limits.rx_full_scale):.3g}",
+        "Converter, receive (bits)": f"{math.log2(2 * limits.rx_full_scale / limits.rx_lsb):.3g}",
         "Full scale at this gain (dBm)": minus(f"{limits.rx_full_scale_dbm - settings.rx_gain_db:.2f}"),
         "Noise, muted (LSB rms per rail)": f"{rms:.2f}",
         "Largest rail (dB of full scale)": minus(f"{20 * math.log10(max(peak, 1) / limits.rx_full_scale):.1f}"),
