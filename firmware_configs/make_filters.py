@@ -3,13 +3,13 @@
     python firmware_configs/make_filters.py            write them
     python firmware_configs/make_filters.py --check    only say whether the files are the ones that it would write
 
-How they are designed, and what the chip demands, is in `testbed.radio.fir`.
+How they are designed, and what the chip demands, is in `testbed.radio.devices.fir`.
 """
 
 import sys
 from pathlib import Path
 
-from testbed.radio.fir import Design, ftr_text
+from testbed.radio.devices.fir import Design, ftr_text
 
 FOLDER = Path(__file__).parent / "pluto"
 DESIGNS = (

@@ -23,13 +23,14 @@ from testbed.capture import save
 from testbed.config import validate
 from testbed.errors import RadioUnavailable
 from testbed.experiment.comp.config import CompExperiment
-from testbed.radio import libiio, usrp_receive
 from testbed.radio.base import Radio
-from testbed.radio.device_config import load_device
-from testbed.radio.pluto import PlutoRadio
+from testbed.radio.devices.config import load_device
+from testbed.radio.pluto import libiio
+from testbed.radio.pluto.radio import PlutoRadio
 from testbed.radio.remote import RemoteRadio
 from testbed.radio.replay import ReplayRadio
-from testbed.radio.usrp import UsrpRadio
+from testbed.radio.usrp import receive as usrp_receive
+from testbed.radio.usrp.radio import UsrpRadio
 from tests.emulator import SETTINGS, emulator_process, environment, request
 from tests.scenes import capture_comp, comp_text
 from tests.uhd_stand_in.air import Air as UsrpAir

@@ -20,8 +20,8 @@ from testbed.errors import RadioError
 from testbed.experiment.devices import serial_of
 from testbed.measurement import Estimate
 from testbed.radio.base import Buffered, Described, Radio
-from testbed.radio.calibration import Calibration, Conditions, GainStep, NoisePoint, SelfTap
-from testbed.radio.device_config import Device
+from testbed.radio.devices.calibration import Calibration, Conditions, GainStep, NoisePoint, SelfTap
+from testbed.radio.devices.config import Device
 from testbed.radio.gains import realise
 from testbed.radio.safety import GuardedRadio
 from testbed.sensing.loopback import Loopback, fit_loopback, probe

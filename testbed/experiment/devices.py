@@ -29,8 +29,8 @@ from testbed.errors import ConfigError
 from testbed.experiment.config import Experiment
 from testbed.experiment.tables import HardwareTable, NodeTable, RadioTable, Row
 from testbed.radio.base import Described, Radio
-from testbed.radio.calibration import Calibration, load_calibration
-from testbed.radio.device_config import Device, PlutoConfig, UsrpConfig, load_device
+from testbed.radio.devices.calibration import Calibration, load_calibration
+from testbed.radio.devices.config import Device, PlutoConfig, UsrpConfig, load_device
 from testbed.radio.resources import PLUTO, REPLAY, USRP
 from testbed.radio.safety import GuardedRadio
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from testbed.errors import RadioUnavailable
-from testbed.radio.uhd_library import RECIPE
+from testbed.radio.usrp.uhd_library import RECIPE
 
 Status = Literal["ok", "missing", "wrong"]
 
@@ -28,7 +28,7 @@ PLUTO_USB = ("0456", "b673")
 RULE = 'SUBSYSTEM=="usb", ATTRS{idVendor}=="0456", ATTRS{idProduct}=="b673", MODE="0666"'
 _TRY_UHD = """
 import numpy
-from testbed.radio import uhd_library
+from testbed.radio.usrp import uhd_library
 try:
     print(f"UHD {uhd_library.version(uhd_library.load())} beside NumPy {numpy.__version__}")
 except Exception as exc:
@@ -123,7 +123,7 @@ def _libiio() -> Check:
     needed_for = "ADALM-Pluto"
     import ctypes.util
 
-    from testbed.radio import libiio
+    from testbed.radio.pluto import libiio
 
     library = ctypes.util.find_library("iio")
     if library is None:

@@ -7,7 +7,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from testbed.errors import ConfigError, IsacError, RadioError, RadioUnavailable
-from testbed.radio import libiio, uhd_library
+from testbed.radio.pluto import libiio
+from testbed.radio.usrp import uhd_library
 
 USUAL = ("192.168.2.1", "pluto.local")  # where a Pluto stands as it leaves the factory
 USRP = "uhd:"

@@ -6,10 +6,10 @@ from pathlib import Path
 from testbed.device import Steps
 from testbed.errors import ConfigError, RadioUnavailable
 from testbed.radio.base import Described, Radio
-from testbed.radio.device_config import Device
-from testbed.radio.device_match import check_board
-from testbed.radio.libiio import check_uri
-from testbed.radio.uhd_library import check_args
+from testbed.radio.devices.config import Device
+from testbed.radio.devices.match import check_board
+from testbed.radio.pluto.libiio import check_uri
+from testbed.radio.usrp.uhd_library import check_args
 
 PLUTO, USRP, WIRE, REPLAY = "pluto:", "uhd:", "tcp://", "replay:"
 BOARDS = (PLUTO, USRP)  # have channels
@@ -68,7 +68,7 @@ def _opened(resource: str, node: str, options: Options) -> Radio:
 
         return ReplayRadio(Path(resource.removeprefix(REPLAY)), node)
     if resource.startswith(PLUTO):
-        from testbed.radio.pluto import PlutoRadio
+        from testbed.radio.pluto.radio import PlutoRadio
 
         scales = {
             name: value
@@ -89,7 +89,7 @@ def _opened(resource: str, node: str, options: Options) -> Radio:
             **scales,
         )
     if resource.startswith(USRP):
-        from testbed.radio.usrp import UsrpRadio
+        from testbed.radio.usrp.radio import UsrpRadio
 
         if options.device is None:
             raise ConfigError(f"{node}: device: missing; a USRP needs its configuration, see `isac device check`")

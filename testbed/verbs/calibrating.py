@@ -46,8 +46,8 @@ def calibrate(
     from testbed.experiment.calibrate import Wish, identity
     from testbed.experiment.calibrate import calibrate as measure
     from testbed.experiment.devices import node_device
-    from testbed.radio.calibration import save_calibration
-    from testbed.radio.device_config import CALIBRATION_SUFFIX
+    from testbed.radio.devices.calibration import save_calibration
+    from testbed.radio.devices.config import CALIBRATION_SUFFIX
 
     model = resolved(experiment, transmit=transmit)
     # an earlier calibration need not hold any more

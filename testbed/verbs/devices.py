@@ -11,7 +11,7 @@ from testbed.errors import ConfigError
 from testbed.verbs.options import JsonOption
 
 if TYPE_CHECKING:
-    from testbed.radio.device_config import Device
+    from testbed.radio.devices.config import Device
 
 NameArgument = Annotated[str, typer.Argument(help="Name of a configuration, or path of its file.", metavar="NAME")]
 
@@ -31,9 +31,9 @@ def check(
 
     Example: isac device check firmware_configs/pluto/pluto-rev-c.toml
     """
-    from testbed.radio.calibration import load_calibration
-    from testbed.radio.device_config import CALIBRATION_SUFFIX, device_names, load_device
-    from testbed.radio.fir import read_ftr
+    from testbed.radio.devices.calibration import load_calibration
+    from testbed.radio.devices.config import CALIBRATION_SUFFIX, device_names, load_device
+    from testbed.radio.devices.fir import read_ftr
 
     faults, names = [], files or list(device_names())
     if not names:
@@ -59,7 +59,7 @@ def show(name: NameArgument, as_json: JsonOption = False) -> None:
 
     Example: isac device show pluto-rev-c
     """
-    from testbed.radio.device_config import load_device
+    from testbed.radio.devices.config import load_device
 
     device = load_device(name)
     if as_json:
@@ -91,8 +91,8 @@ def commands(name: NameArgument) -> None:
 
     Example: isac device commands pluto-rev-c
     """
-    from testbed.radio.device_commands import commands as lines_of
-    from testbed.radio.device_config import load_device
+    from testbed.radio.devices.commands import commands as lines_of
+    from testbed.radio.devices.config import load_device
 
     for line in lines_of(load_device(name)):
         print(line)
@@ -100,7 +100,7 @@ def commands(name: NameArgument) -> None:
 
 def _calibration(device: "Device") -> dict[str, object] | None:
     """What stands beside a configuration, or nothing."""
-    from testbed.radio.calibration import load_calibration
+    from testbed.radio.devices.calibration import load_calibration
 
     if not device.calibration_path.is_file():
         return None

@@ -27,8 +27,8 @@ def serve(
     Example: isac serve lab.toml --endpoint tcp://127.0.0.1:5556
     """
     from testbed.config import validate
-    from testbed.radio.served import ServedFile, load_served
-    from testbed.radio.server import RadioServer
+    from testbed.radio.serving.file import ServedFile, load_served
+    from testbed.radio.serving.server import RadioServer
 
     served = load_served(file)
     data = served.model_dump(mode="json")

@@ -7,11 +7,12 @@ from pathlib import Path
 import pytest
 
 from testbed.errors import RadioUnavailable, SettingOutOfRange
-from testbed.experiment.devices import check_board, node_device
-from testbed.radio.device_config import load_device
-from testbed.radio.fir import read_ftr
-from testbed.radio.pluto import PlutoRadio
-from testbed.radio.pluto_info import STANDARD_LOWEST_HZ
+from testbed.experiment.devices import node_device
+from testbed.radio.devices.config import load_device
+from testbed.radio.devices.fir import read_ftr
+from testbed.radio.devices.match import check_board
+from testbed.radio.pluto.info import STANDARD_LOWEST_HZ
+from testbed.radio.pluto.radio import PlutoRadio
 from tests.airs import Air, need_libiio, pluto_process, settings_of
 from tests.emulator import SETTINGS
 
@@ -52,12 +53,12 @@ def test_a_virtual_stock_board_is_a_pluto_and_no_two_channel_one(air: Air) -> No
         radio = PlutoRadio(f"pluto:{air.uris['radio1']}", "radio1", fir=node.fir)
         try:
             info = radio._board.info
-            check_board(node, "radio1", radio.limits, info.attributes, info.num_channels)
+            check_board(node.device, "radio1", radio.limits, info.attributes, info.num_channels)
             two = node_device("radio1", "pluto-rev-c", carrier_hz=2.45e9, sample_rate_hz=20e6)
             with pytest.raises(
                 RadioUnavailable, match=r"not as pluto-rev-c says: 1 channels, needs 2; carrier 325000000"
             ):
-                check_board(two, "radio1", radio.limits, info.attributes, info.num_channels)
+                check_board(two.device, "radio1", radio.limits, info.attributes, info.num_channels)
         finally:
             radio.close()
 
@@ -70,6 +71,6 @@ def test_a_virtual_two_channel_board_is_one() -> None:
             device = load_device("pluto-rev-c")
             assert device.config.limits.num_rx == 2
             node = node_device("bs1", "pluto-rev-c", carrier_hz=3.5e9, sample_rate_hz=20e6)
-            check_board(node, "bs1", radio.limits, radio._board.info.attributes, radio._board.info.num_channels)
+            check_board(node.device, "bs1", radio.limits, radio._board.info.attributes, radio._board.info.num_channels)
         finally:
             radio.close()

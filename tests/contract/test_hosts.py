@@ -11,7 +11,8 @@ import pytest
 
 from testbed.errors import RadioUnavailable
 from testbed.experiment import doctor
-from testbed.radio import discovery, libiio
+from testbed.radio import discovery
+from testbed.radio.pluto import libiio
 from tests.airs import Air, need_libiio, pluto_process, settings_of
 from tests.emulator import emulator_process, environment
 

@@ -24,9 +24,9 @@ from testbed.errors import (
     SampleLoss,
     SettingOutOfRange,
 )
-from testbed.radio import libiio
-from testbed.radio.pluto import PlutoRadio
-from testbed.radio.pluto_settings import set_carrier
+from testbed.radio.pluto import libiio
+from testbed.radio.pluto.radio import PlutoRadio
+from testbed.radio.pluto.settings import set_carrier
 from tests.airs import Air, is_silent, need_libiio, pluto_process, settings_of
 from tests.emulator import SETTINGS, request, tone
 
@@ -255,7 +255,7 @@ def test_receive_buffers_hold_whole_frames_where_they_can(opener: Open) -> None:
 
 def test_a_board_without_memory_for_many_buffers_gets_four(opener: Open, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
-    monkeypatch.setattr("testbed.radio.pluto_board.receive_count", lambda *arguments: asked.append(1) or 1024)
+    monkeypatch.setattr("testbed.radio.pluto.board.receive_count", lambda *arguments: asked.append(1) or 1024)
     radio = opener()
     radio.configure(SETTINGS)
     assert radio.receive(1_000_000).num_samples == 1_000_000
@@ -409,7 +409,7 @@ def test_a_late_buffer_is_a_loss_and_the_next_reception_works(opener: Open, monk
         radio.receive(1000)
         epoch = radio.receive(10).epoch
         with monkeypatch.context() as patched:
-            patched.setattr("testbed.radio.pluto_board.receive_length", lambda *arguments: 3_000_000)
+            patched.setattr("testbed.radio.pluto.board.receive_length", lambda *arguments: 3_000_000)
             radio.refresh()
             with pytest.raises(SampleLoss, match=r"gave nothing for 1 s .* opened anew.*is lost"):
                 radio.receive(100)
@@ -436,7 +436,7 @@ def test_a_board_that_comes_back_sends_again_what_it_had_sent(opener: Open) -> N
 
 
 def test_firmware_that_is_too_old_is_one_line(air: Air, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("testbed.radio.pluto_info.MIN_FIRMWARE", (0, 99))
+    monkeypatch.setattr("testbed.radio.pluto.info.MIN_FIRMWARE", (0, 99))
     with pytest.raises(RadioUnavailable, match=r"firmware v0\.38 is too old, v0\.99 or newer is needed") as told:
         PlutoRadio(f"pluto:{air.uris['bs3']}", "bs3")
     one_line(told)

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 import pytest
 
 from testbed.errors import SafetyRefused
-from testbed.radio.pluto import PlutoRadio
+from testbed.radio.pluto.radio import PlutoRadio
 from testbed.radio.safety import BandTable, Guard, GuardedRadio, SafetyTable
 from tests.airs import Air, is_silent, need_libiio, pluto_process, settings_of
 from tests.emulator import SETTINGS, environment, tone
@@ -26,7 +26,7 @@ BAND = BandTable(name="lab", low_hz=3.48e9, high_hz=3.52e9, max_power_dbm=10.0, 
 
 PROGRAM = """
 import os, sys, time
-from testbed.radio.pluto import PlutoRadio
+from testbed.radio.pluto.radio import PlutoRadio
 from testbed.radio.safety import BandTable, Guard, GuardedRadio, SafetyTable
 from tests.contract.test_pluto_safety import BAND
 from tests.emulator import SETTINGS, tone

@@ -21,8 +21,8 @@ from testbed.errors import IsacError, RadioError, RadioUnavailable
 from testbed.radio.attendance import attended
 from testbed.radio.keys import load_client_keys, make_keys
 from testbed.radio.remote import RemoteRadio
-from testbed.radio.served import load_served
-from testbed.radio.server import RadioServer
+from testbed.radio.serving.file import load_served
+from testbed.radio.serving.server import RadioServer
 from testbed.radio.wire import MAX_MESSAGE_BYTES, MAX_RECEIVE_SAMPLES, pack, unpack
 from tests.airs import is_silent, need_libiio, pluto_process, served_process, settings_of
 from tests.emulator import SETTINGS, emulator_process, environment, request, tone
@@ -592,7 +592,7 @@ def test_help_has_an_example_and_loads_no_zmq() -> None:
 def test_serving_loads_no_solver_and_no_figures() -> None:
     code = (
         "import sys\n"
-        "import testbed.radio.server\n"
+        "import testbed.radio.serving.server\n"
         "print(sorted({'h5py', 'matplotlib', 'cvxpy', 'numba', 'sim'} & set(sys.modules)))\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)

@@ -25,10 +25,10 @@ from testbed.errors import (
     SampleLoss,
     SettingOutOfRange,
 )
-from testbed.radio import usrp_clock
-from testbed.radio.device_config import load_device
+from testbed.radio.devices.config import load_device
 from testbed.radio.remote import RemoteRadio
-from testbed.radio.usrp import UsrpRadio
+from testbed.radio.usrp import clock as usrp_clock
+from testbed.radio.usrp.radio import UsrpRadio
 from tests.airs import RING_BYTES, served_process, usrp, usrp_air
 from tests.emulator import tone
 from tests.uhd_stand_in.air import PACKET_SAMPLES, Air, Fault
@@ -590,7 +590,7 @@ def test_a_board_that_is_absent_busy_or_too_old_is_one_line(air: Air, monkeypatc
 
 
 def test_clocks_that_are_not_as_configured_are_one_line(air: Air, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("testbed.radio.usrp_device._REF_LOCK_S", 0.1)
+    monkeypatch.setattr("testbed.radio.usrp.device._REF_LOCK_S", 0.1)
     board = air.board("bs2")
     board.coerced["clock"] = lambda hz: 30.72e6
     assert "its master clock runs at 30720000 Hz, not at the 40000000 of the configuration" in refused(air)

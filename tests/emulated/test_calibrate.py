@@ -16,10 +16,10 @@ from testbed.device import Limits, Reception, Settings
 from testbed.errors import RadioError, SyncError
 from testbed.experiment.calibrate import Wish, calibrate, identity
 from testbed.radio.base import Radio
-from testbed.radio.calibration import load_calibration
-from testbed.radio.device_config import load_device
+from testbed.radio.devices.calibration import load_calibration
+from testbed.radio.devices.config import load_device
 from testbed.radio.gains import realise
-from testbed.radio.pluto import PlutoRadio
+from testbed.radio.pluto.radio import PlutoRadio
 from testbed.radio.remote import RemoteRadio
 from testbed.sensing.loopback import fit_loopback, probe
 from testbed.units import undb

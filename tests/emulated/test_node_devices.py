@@ -21,8 +21,8 @@ from testbed.experiment.config import document_sha256
 from testbed.experiment.devices import node_devices
 from testbed.experiment.load import load_experiment
 from testbed.experiment.replay import replay_capture
-from testbed.radio.calibration import load_calibration, save_calibration
-from testbed.radio.device_config import load_device
+from testbed.radio.devices.calibration import load_calibration, save_calibration
+from testbed.radio.devices.config import load_device
 from tests.airs import is_silent, need_libiio, pluto_process, settings_of
 from tests.scenes import comp_text
 

@@ -16,7 +16,7 @@ from testbed.experiment.comp.config import CompExperiment
 from testbed.experiment.comp.record import CompRun
 from testbed.experiment.comp.run import run
 from testbed.experiment.load import load_experiment
-from testbed.radio.device_config import load_device
+from testbed.radio.devices.config import load_device
 from tests.airs import usrp, usrp_air
 from tests.scenes import comp_text
 from tests.uhd_stand_in.air import Air

@@ -15,9 +15,9 @@ import pytest
 
 from testbed.device import Settings
 from testbed.errors import RadioUnavailable
-from testbed.radio import uhd_library
-from testbed.radio.device_config import Device, load_device
-from testbed.radio.usrp import UsrpRadio
+from testbed.radio.devices.config import Device, load_device
+from testbed.radio.usrp import uhd_library
+from testbed.radio.usrp.radio import UsrpRadio
 from tests.interop_uhd.signals import SETTINGS
 
 HERE = Path(__file__).parent

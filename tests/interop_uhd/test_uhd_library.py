@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from testbed.errors import RadioUnavailable
-from testbed.radio import uhd_library
-from testbed.radio.device_config import load_device
-from testbed.radio.usrp import UsrpRadio
+from testbed.radio.devices.config import load_device
+from testbed.radio.usrp import uhd_library
+from testbed.radio.usrp.radio import UsrpRadio
 from tests.interop_uhd.simulated_usrp import (
     CONFIGURATION,
     REPOSITORY,
@@ -30,7 +30,7 @@ pytestmark = pytest.mark.interop_uhd
 TRIES = """
 import numpy
 from testbed.errors import RadioUnavailable
-from testbed.radio import uhd_library
+from testbed.radio.usrp import uhd_library
 
 print(numpy.__version__)
 for _ in range(2):
@@ -98,8 +98,8 @@ def test_a_device_in_use_by_another_program_is_told_so() -> None:
     need_uhd()
     program = f"""
 from testbed.errors import RadioError
-from testbed.radio.device_config import load_device
-from testbed.radio.usrp import UsrpRadio
+from testbed.radio.devices.config import load_device
+from testbed.radio.usrp.radio import UsrpRadio
 try:
     UsrpRadio({{resource!r}}, "radio1", device=load_device({str(CONFIGURATION)!r}))
 except RadioError as exc:

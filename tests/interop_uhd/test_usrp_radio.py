@@ -11,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 
 from testbed.errors import RadioError, RadioUnavailable, SafetyRefused, SampleLoss, SettingOutOfRange
-from testbed.radio.usrp import UsrpRadio
+from testbed.radio.usrp.radio import UsrpRadio
 from tests.interop_uhd.signals import (
     LSB,
     NOISE_AMPLITUDE,

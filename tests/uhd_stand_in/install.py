@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from testbed.radio import uhd_library
+from testbed.radio.usrp import uhd_library
 from tests.uhd_stand_in.air import Air, put
 
 FOLDER = Path(__file__).parent

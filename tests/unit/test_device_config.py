@@ -14,11 +14,11 @@ from typer.testing import CliRunner
 from testbed.device import Limits
 from testbed.errors import ConfigError, RadioUnavailable
 from testbed.experiment.devices import node_device
-from testbed.radio import device_config
-from testbed.radio.device_commands import commands
-from testbed.radio.device_config import PlutoConfig, UsrpConfig, device_names, load_device
-from testbed.radio.device_match import check_board
-from testbed.radio.fir import Design, Ftr, design_taps, ftr_text, gain_db, read_ftr, response
+from testbed.radio.devices import config as device_config
+from testbed.radio.devices.commands import commands
+from testbed.radio.devices.config import PlutoConfig, UsrpConfig, device_names, load_device
+from testbed.radio.devices.fir import Design, Ftr, design_taps, ftr_text, gain_db, read_ftr, response
+from testbed.radio.devices.match import check_board
 from testbed.verbs.devices import app
 
 ROOT = Path(__file__).parents[2]
@@ -359,7 +359,7 @@ def test_commands_are_printed_and_nothing_is_run(monkeypatch: pytest.MonkeyPatch
     host = runner.invoke(app, ["commands", "x310-ubx"]).stdout.splitlines()
     assert "sudo sysctl -w net.core.rmem_max=24862979" in host
     assert any("type=x300,addr=192.168.40.2,master_clock_rate=200000000,num_recv_frames=512" in line for line in host)
-    module = ast.parse((ROOT / "testbed/radio/device_commands.py").read_text())
+    module = ast.parse((ROOT / "testbed/radio/devices/commands.py").read_text())
     imported = {alias.name for node in ast.walk(module) if isinstance(node, ast.Import) for alias in node.names}
     assert not imported & {"os", "subprocess", "socket"}
 

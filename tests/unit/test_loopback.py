@@ -12,8 +12,8 @@ from sim.impairments import iq_mix
 from testbed.device import Limits, Settings
 from testbed.errors import ConfigError, SyncError
 from testbed.measurement import Estimate
-from testbed.radio.calibration import Calibration, load_calibration, save_calibration
-from testbed.radio.device_config import load_device
+from testbed.radio.devices.calibration import Calibration, load_calibration, save_calibration
+from testbed.radio.devices.config import load_device
 from testbed.sensing.loopback import fit_loopback, probe
 
 PROBE = probe()

@@ -16,13 +16,13 @@ import pytest
 
 from testbed.device import Settings
 from testbed.errors import ConfigError, RadioError, RadioUnavailable, SafetyRefused, SettingOutOfRange
-from testbed.radio import libiio
 from testbed.radio.gains import quantise
-from testbed.radio.pluto import PlutoRadio
-from testbed.radio.pluto_board import Board
-from testbed.radio.pluto_buffers import receive_count, receive_length, to_words, transmit_length
-from testbed.radio.pluto_info import BoardInfo
-from testbed.radio.pluto_settings import forbid_loopback
+from testbed.radio.pluto import libiio
+from testbed.radio.pluto.board import Board
+from testbed.radio.pluto.buffers import receive_count, receive_length, to_words, transmit_length
+from testbed.radio.pluto.info import BoardInfo
+from testbed.radio.pluto.radio import PlutoRadio
+from testbed.radio.pluto.settings import forbid_loopback
 
 # -- installation ------------------------------------------------------------------------------------------------------
 
@@ -68,7 +68,7 @@ def test_a_libiio_that_would_not_do_is_refused(
 
 
 def test_the_driver_is_imported_only_when_a_pluto_is_wanted() -> None:
-    code = "import sys, testbed.radio.pluto, testbed.experiment.config; print({'adi', 'iio'} & set(sys.modules))"
+    code = "import sys, testbed.radio.pluto.radio, testbed.experiment.config; print({'adi', 'iio'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
 

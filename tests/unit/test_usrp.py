@@ -12,10 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from testbed.errors import ConfigError, RadioError, RadioTimeout, RadioUnavailable
-from testbed.radio import discovery, uhd_library
-from testbed.radio.usrp_clock import MAX_LEAD_S, Lead, next_begin, time_spec
-from testbed.radio.usrp_transmit import CHUNK_S, CHUNK_SAMPLES, chunks, to_words
-from testbed.radio.usrp_worker import Task, Worker
+from testbed.radio import discovery
+from testbed.radio.usrp import uhd_library
+from testbed.radio.usrp.clock import MAX_LEAD_S, Lead, next_begin, time_spec
+from testbed.radio.usrp.transmit import CHUNK_S, CHUNK_SAMPLES, chunks, to_words
+from testbed.radio.usrp.worker import Task, Worker
 from tests.emulator import environment
 from tests.uhd_stand_in.air import Air
 from tests.uhd_stand_in.install import FOLDER, forgotten, installed

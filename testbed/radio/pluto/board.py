@@ -27,9 +27,9 @@ from testbed.errors import (
     SampleLoss,
     SettingOutOfRange,
 )
-from testbed.radio import libiio
-from testbed.radio import pluto_settings as setting
-from testbed.radio.pluto_buffers import (
+from testbed.radio.pluto import libiio
+from testbed.radio.pluto import settings as setting
+from testbed.radio.pluto.buffers import (
     ALIGN_SAMPLES,
     KERNEL_BUFFERS,
     MAX_TX_SAMPLES,
@@ -38,7 +38,7 @@ from testbed.radio.pluto_buffers import (
     to_words,
     transmit_length,
 )
-from testbed.radio.pluto_info import BoardInfo, check_board, describe
+from testbed.radio.pluto.info import BoardInfo, check_board, describe
 
 _SETTLE_S = 1e-3  # dropped behind every change: synthesisers and filters settle
 _PROBE_S = 0.3  # to tell a board that lost a buffer or a connection from one that is dead

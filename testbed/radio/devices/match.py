@@ -5,8 +5,8 @@ from collections.abc import Mapping
 
 from testbed.device import Limits
 from testbed.errors import RadioUnavailable
-from testbed.radio.device_config import Device
-from testbed.radio.device_tables import version
+from testbed.radio.devices.config import Device
+from testbed.radio.devices.tables import version
 
 
 def check_board(device: Device, name: str, limits: Limits, attributes: Mapping[str, str], num_channels: int) -> None:

@@ -6,8 +6,8 @@ Nothing here runs anything. A line that begins with '#' is for people, the other
 from collections.abc import Iterator
 from pathlib import Path
 
-from testbed.radio.device_config import Device, PlutoConfig, UsrpConfig
-from testbed.radio.pluto_settings import STANDARD_FIR
+from testbed.radio.devices.config import Device, PlutoConfig, UsrpConfig
+from testbed.radio.pluto.settings import STANDARD_FIR
 
 FACTORY_ADDRESS = "192.168.2.1"
 

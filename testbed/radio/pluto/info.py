@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from testbed.errors import RadioUnavailable
-from testbed.radio import libiio
+from testbed.radio.pluto import libiio
 
 MIN_FIRMWARE = (0, 32)
 STANDARD_LOWEST_HZ = 521e3  # sample rate that pyadi-iio reaches with the standard filter

@@ -1,7 +1,7 @@
 """USRPs as a `Radio`: one channel of a board, on UHD's Python module.
 
 The board has a clock, and reports what it loses: continuity is "reported". Whatever UHD reports reaches the caller as a
-typed error or a count; see `usrp_receive` and `usrp_transmit`.
+typed error or a count; see `receive` and `transmit`.
 """
 
 import logging
@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 from testbed.device import Continuity, Limits, Reception, Settings, Steps
 from testbed.errors import ConfigError, RadioError, RadioUnavailable
 from testbed.radio.base import check_transmit
-from testbed.radio.device_config import Device, UsrpConfig
-from testbed.radio.device_tables import LimitsTable
-from testbed.radio.uhd_library import GONE, check_args
-from testbed.radio.usrp_board import release, share
-from testbed.radio.usrp_device import DeviceInfo, merged_args
+from testbed.radio.devices.config import Device, UsrpConfig
+from testbed.radio.devices.tables import LimitsTable
+from testbed.radio.usrp.board import release, share
+from testbed.radio.usrp.device import DeviceInfo, merged_args
+from testbed.radio.usrp.uhd_library import GONE, check_args
 
 SCHEME = "uhd:"
 RX_FULL_SCALE = 1 << 15  # of format sc16; codes end one below it

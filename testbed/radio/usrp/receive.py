@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from testbed.errors import RadioError, RadioTimeout, SampleLoss
-from testbed.radio.uhd_library import explained, one_line
-from testbed.radio.usrp_clock import Lead, time_spec
+from testbed.radio.usrp.clock import Lead, time_spec
+from testbed.radio.usrp.uhd_library import explained, one_line
 
 RING_S = 1.0  # how long nobody need read
 RING_BYTES = 128 << 20  # of all channels

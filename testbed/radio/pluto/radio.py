@@ -1,7 +1,7 @@
 """ADALM-Pluto and its relatives with an AD936x, as a `Radio`: one channel of a board, on pyadi-iio and libiio 0.x.
 
 The board has no clock that it would tell, and does not report lost samples: continuity is "unknown", the frames in the
-samples show it. What is written is what is on the air only after it was read back; see `pluto_board`.
+samples show it. What is written is what is on the air only after it was read back; see `board`.
 """
 
 import logging
@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 
 from testbed.device import Limits, Reception, Settings, Steps
 from testbed.errors import RadioError, RadioUnavailable
-from testbed.radio import libiio
 from testbed.radio.base import check_transmit
-from testbed.radio.pluto_board import Board, release, share
-from testbed.radio.pluto_buffers import RX_FULL_SCALE, TX_BITS
-from testbed.radio.pluto_settings import STANDARD_FIR
+from testbed.radio.pluto import libiio
+from testbed.radio.pluto.board import Board, release, share
+from testbed.radio.pluto.buffers import RX_FULL_SCALE, TX_BITS
+from testbed.radio.pluto.settings import STANDARD_FIR
 
 SCHEME = "pluto:"
 MAX_TRANSMIT_SAMPLES = 1 << 20

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from testbed.errors import ConfigError, RadioUnavailable
-from testbed.radio.device_config import UsrpConfig
-from testbed.radio.device_tables import UsrpTable
-from testbed.radio.uhd_library import load, version, version_number
-from testbed.radio.usrp_clock import is_running
-from testbed.radio.usrp_settings import RATE_TOLERANCE, silence
+from testbed.radio.devices.config import UsrpConfig
+from testbed.radio.devices.tables import UsrpTable
+from testbed.radio.usrp.clock import is_running
+from testbed.radio.usrp.settings import RATE_TOLERANCE, silence
+from testbed.radio.usrp.uhd_library import load, version, version_number
 
 _REF_LOCK_S = 2.0
 _SHOWN = ("type", "addr", "serial")  # device arguments that tell one board from another

@@ -28,12 +28,12 @@ from testbed.device import Settings
 from testbed.errors import ConfigError, IsacError, RadioError, SafetyRefused, SampleLoss
 from testbed.radio.base import Conditioned, Radio
 from testbed.radio.keys import load_client_keys, load_server_keys
-from testbed.radio.lending import Lent
 from testbed.radio.remote import WireClient
 from testbed.radio.resources import conditions_endpoint, open_resource
 from testbed.radio.router import bind_router, next_message
 from testbed.radio.safety import Guard, GuardedRadio
-from testbed.radio.served import ServedFile, ServedTable
+from testbed.radio.serving.file import ServedFile, ServedTable
+from testbed.radio.serving.lending import Lent
 from testbed.radio.wire import MAX_RECEIVE_SAMPLES, WireError, is_whole, pack, shown, unpack
 
 HEARTBEAT_MS = (1000, 5000)  # without an answer between the libraries a host or process that stands still is lost

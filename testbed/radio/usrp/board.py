@@ -1,7 +1,7 @@
 """One USRP through UHD, shared by the radios on its channels.
 
 Carrier, sample rate, device time and streams belong to the board, gains to a channel. What is set is read back and
-compared. All commands run in one thread of their own (`usrp_worker`). Transmission and reception stand on one device
+compared. All commands run in one thread of their own (`worker`). Transmission and reception stand on one device
 time: every reception begins at a begin of the transmitted buffer, so the way from transmitter to receiver takes equally
 long in every epoch. An epoch begins with every change and behind every loss.
 """
@@ -26,14 +26,14 @@ from testbed.errors import (
     SafetyRefused,
     SettingOutOfRange,
 )
-from testbed.radio import usrp_settings as setting
-from testbed.radio.device_config import UsrpConfig
-from testbed.radio.uhd_library import explained
-from testbed.radio.usrp_clock import Lead, next_begin, now
-from testbed.radio.usrp_device import label, open_device
-from testbed.radio.usrp_receive import MustRestart, Stream
-from testbed.radio.usrp_transmit import Transmitter, to_words
-from testbed.radio.usrp_worker import Task, Worker
+from testbed.radio.devices.config import UsrpConfig
+from testbed.radio.usrp import settings as setting
+from testbed.radio.usrp.clock import Lead, next_begin, now
+from testbed.radio.usrp.device import label, open_device
+from testbed.radio.usrp.receive import MustRestart, Stream
+from testbed.radio.usrp.transmit import Transmitter, to_words
+from testbed.radio.usrp.uhd_library import explained
+from testbed.radio.usrp.worker import Task, Worker
 
 OPEN_TIMEOUT_S = 60.0  # a board on USB is given its firmware and its FPGA image first
 FORMAT = "sc16"  # on the host: the integers of the device

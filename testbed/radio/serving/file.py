@@ -6,8 +6,8 @@ from pydantic import Field, model_validator
 
 from testbed.config import StrictModel, load
 from testbed.errors import ConfigError
-from testbed.radio.device_config import load_device
-from testbed.radio.pluto_settings import KEEP_FIR, STANDARD_FIR
+from testbed.radio.devices.config import load_device
+from testbed.radio.pluto.settings import KEEP_FIR, STANDARD_FIR
 from testbed.radio.resources import BOARDS, PLUTO, REPLAY, USRP, WIRE, Options, check_resource
 from testbed.radio.safety import SafetyTable
 from testbed.radio.wire import endpoint_host, require_loopback

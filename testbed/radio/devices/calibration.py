@@ -16,7 +16,7 @@ from testbed.config import StrictModel, load
 from testbed.device import Limits, Settings, Steps
 from testbed.errors import ConfigError
 from testbed.measurement import Estimate
-from testbed.radio.device_config import Device
+from testbed.radio.devices.config import Device
 
 _FUTURE = dt.timedelta(minutes=5)  # clocks differ
 

@@ -19,7 +19,8 @@ from pydantic import Field, model_validator
 
 from testbed.config import StrictModel, read_toml, validate
 from testbed.errors import ConfigError
-from testbed.radio.device_tables import (
+from testbed.radio.devices.fir import Ftr, read_ftr
+from testbed.radio.devices.tables import (
     B2XX_TWO_CHANNELS_HZ,
     RANGES,
     STOCK_CARRIER_HZ,
@@ -32,9 +33,8 @@ from testbed.radio.device_tables import (
     UsrpTable,
     version,
 )
-from testbed.radio.fir import Ftr, read_ftr
-from testbed.radio.pluto_info import MIN_FIRMWARE
-from testbed.radio.pluto_settings import KEEP_FIR, STANDARD_FIR
+from testbed.radio.pluto.info import MIN_FIRMWARE
+from testbed.radio.pluto.settings import KEEP_FIR, STANDARD_FIR
 
 FOLDERS_VARIABLE = "ISAC_DEVICES"
 CALIBRATION_SUFFIX = ".calibration.toml"
@@ -212,7 +212,7 @@ def canonical_sha256(data: Any) -> str:
 def folders() -> list[Path]:
     """Where names are looked for, the first one first."""
     named = [Path(part) for part in os.environ.get(FOLDERS_VARIABLE, "").split(os.pathsep) if part]
-    return [*named, Path(__file__).parents[2] / "firmware_configs"]
+    return [*named, Path(__file__).parents[3] / "firmware_configs"]
 
 
 def device_names() -> dict[str, Path]:

@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from testbed.errors import RadioTimeout
-from testbed.radio.uhd_library import explained
-from testbed.radio.usrp_clock import Lead, next_begin, now, time_spec
+from testbed.radio.usrp.clock import Lead, next_begin, now, time_spec
+from testbed.radio.usrp.uhd_library import explained
 
 CHUNK_SAMPLES = 1 << 16  # sent at a time
 CHUNK_S = 5e-3  # and no longer than that, so that it ends soon

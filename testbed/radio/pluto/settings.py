@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from testbed.errors import ConfigError, RadioError, SafetyRefused, SettingOutOfRange
-from testbed.radio.pluto_info import TX_GAIN_MIN_DB
+from testbed.radio.pluto.info import TX_GAIN_MIN_DB
 
 STANDARD_FIR, KEEP_FIR = "standard", "keep"
 RATE_TOLERANCE = 1e-6  # relative: the dividers of the clock

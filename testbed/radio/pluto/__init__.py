@@ -1,0 +1,1 @@
+"""ADALM-Pluto and its relatives, on pyadi-iio and libiio 0.x."""

@@ -1,0 +1,1 @@
+"""Radios of this machine for clients elsewhere: `isac serve`."""

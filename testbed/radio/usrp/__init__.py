@@ -1,0 +1,1 @@
+"""USRPs, on UHD's Python module."""
