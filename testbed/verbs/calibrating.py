@@ -48,6 +48,7 @@ def calibrate(
     from testbed.experiment.devices import node_device
     from testbed.radio.devices.calibration import save_calibration
     from testbed.radio.devices.config import CALIBRATION_SUFFIX
+    from testbed.radio.resources import BOARDS, PLUTO
 
     model = resolved(experiment, transmit=transmit)
     # an earlier calibration need not hold any more
@@ -80,10 +81,11 @@ def calibrate(
             f"--attenuation-db {attenuation_db:g}: {known.device.name} needs at least {least_db:g} dB between its "
             f"ports; add attenuators"
         )
-    if row.radio.startswith("pluto:"):  # whose channels share the filter
-        change = {"fir": known.fir, "device": device}
+    if row.radio.startswith(BOARDS):  # whose channels share device and filter
+        change = {"device": device} | ({"fir": known.fir} if row.radio.startswith(PLUTO) else {})
         nodes = (each.model_copy(update=change) if each.radio == row.radio else each for each in model.nodes)
-        model = model.model_copy(update={"nodes": tuple(nodes)})
+        users = (each.model_copy(update=change) if each.radio == row.radio else each for each in model.users)
+        model = model.model_copy(update={"nodes": tuple(nodes), "users": tuple(users)})
     path = known.device.calibration_path if out is None else out
     if not path.name.endswith(CALIBRATION_SUFFIX):
         raise ConfigError(f"--out {path}: must end in {CALIBRATION_SUFFIX}")

@@ -226,3 +226,18 @@ def test_what_a_calibrated_run_captured_can_be_replayed(tmp_path: Path) -> None:
     assert again.frame is not None
     np.testing.assert_array_equal(again.frame.samples, first.frame.samples)
     np.testing.assert_array_equal(again.node("radio1").raw, first.node("radio1").raw)
+
+
+def test_a_board_that_serves_a_user_as_well_is_calibrated(tmp_path: Path) -> None:
+    need_libiio()
+    device, made = board(tmp_path / "boards"), tmp_path / "left.calibration.toml"
+    with pluto_process("comp", "--board", "bs1,u1", "--board", "bs2,u2", "--board", "bs3,u3") as air:
+        experiment = comp_on(dict(air.uris), tmp_path / "mine.toml", device="pluto-rev-c")
+        words = ("--node", "bs2", "--device", device, "--power-dbm", -10.0, "--out", made, "--json")
+        done = invoke("calibrate", experiment, *words)
+        assert done.exit_code == 0, (done.output, done.exception)
+        assert all(is_silent(uri) for uri in air.uris.values())
+    found = load_calibration(made)
+    assert found.conditions.fir == FILTER.name
+    # of 60 dB in the scene; the virtual board sends 15 dBm at full scale, and the configuration says 7
+    assert found.isolation_db.value == pytest.approx(60.0 - 8.0, abs=0.2)
