@@ -16,7 +16,7 @@ from tests.interop_uhd.simulated_usrp import REPOSITORY, need_uhd
 pytestmark = pytest.mark.interop_uhd
 
 STAND_IN = REPOSITORY / "tests" / "uhd_stand_in"
-DRIVER = sorted((REPOSITORY / "testbed" / "radio").glob("usrp*.py"))
+DRIVER = sorted((REPOSITORY / "testbed" / "radio" / "usrp").glob("*.py"))
 LATER = {"uhd.get_version_string"}  # than 4.3; the driver asks whether it is there
 STREAMERS = ("uhd.usrp.RXStreamer", "uhd.usrp.TXStreamer")
 METADATA = ("uhd.types.RXMetadata", "uhd.types.TXMetadata", "uhd.types.TXAsyncMetadata")
