@@ -74,7 +74,7 @@ def describe_row(result: dict[str, Any]) -> str:
 
 def conclude_sweep(sweep: "Sweep", rows: "Sequence[SweepRow]") -> dict[str, Any]:
     """Order of the schemes, a verdict over all points, figures."""
-    from testbed.experiment.comp.sweep_results import conclude
+    from testbed.experiment.comp.sweep import conclude
 
     return conclude(sweep, rows)
 
