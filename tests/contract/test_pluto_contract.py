@@ -4,6 +4,7 @@ The sentences of the radio contract run for it, too, in `test_radio_contract.py`
 """
 
 import gc
+import re
 import socket
 import threading
 import time
@@ -317,6 +318,17 @@ def test_a_channel_serves_one_node_and_a_board_has_so_many(opener: Open) -> None
 
 
 # -- faults ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_board_at_two_addresses_is_one_board(opener: Open, air: Air) -> None:
+    opener("bs1")
+    alias = air.uris["bs1"].replace("127.0.0.1", "localhost")
+    with pytest.raises(ConfigError) as told:
+        PlutoRadio(f"pluto:{alias}", "bs2", channel=1)
+    assert re.fullmatch(
+        rf"{alias}: is the board with serial \S+ that serves bs1 at {air.uris['bs1']}; give its radios one address",
+        str(told.value),
+    )
 
 
 def one_line(error: pytest.ExceptionInfo[Exception]) -> str:

@@ -27,6 +27,7 @@ from testbed.errors import (
     SampleLoss,
     SettingOutOfRange,
 )
+from testbed.radio.board_channel import Boards, check_length, check_tuning
 from testbed.radio.pluto import libiio
 from testbed.radio.pluto import settings as setting
 from testbed.radio.pluto.buffers import (
@@ -194,14 +195,7 @@ class Board:
             SettingOutOfRange: the board came back with another value, or another channel needs another carrier or rate;
                 what was set before is set again.
         """
-        for other, theirs in self._wanted.items():
-            same = (theirs.carrier_hz, theirs.sample_rate_hz) == (wanted.carrier_hz, wanted.sample_rate_hz)
-            if other != channel and not same:
-                raise SettingOutOfRange(
-                    f"{name}: {wanted.carrier_hz:.10g} Hz at {wanted.sample_rate_hz:g} Hz differs from "
-                    f"{theirs.carrier_hz:.10g} Hz at {theirs.sample_rate_hz:g} Hz of {self.holders[other]}; channels "
-                    f"of one board ({self.uri}) share carrier and sample rate"
-                )
+        check_tuning(wanted, channel, name, self._wanted, self.holders, self.uri)
         with self._talking():
             before = self._wanted.get(channel)
             try:
@@ -240,12 +234,8 @@ class Board:
         if channel not in self._realised:
             raise RadioError(f"{name}: transmit before configure; its carrier is not known")
         size = transmit_length(samples.size)
-        for other, sent in self._sent.items():
-            if other != channel and sent.size != size:
-                raise SafetyRefused(
-                    f"{name}: {samples.size} samples do not fit the {sent.size} of {self.holders[other]}; channels of "
-                    f"one board ({self.uri}) share one buffer"
-                )
+        lengths = {other: sent.size for other, sent in self._sent.items()}
+        check_length(size, samples.size, channel, name, lengths, self.holders, self.uri)
         if size > MAX_TX_SAMPLES:
             raise SafetyRefused(
                 f"{name}: {samples.size} samples make a buffer of {size}, at most {MAX_TX_SAMPLES} fit; use a length "
@@ -405,24 +395,13 @@ class Board:
             self._lost = f"{self.uri}: this radio was closed"
 
 
-_boards: dict[str, Board] = {}
-_boards_lock = threading.Lock()
+_boards: Boards[Board] = Boards(lambda board: board.uri)
+release = _boards.release
 
 
 def share(uri: str, channel: int, name: str, timeout_s: float, fir: str) -> Board:
     """The board at `uri`, opened by the first who asks; `release` gives the channel back."""
-    with _boards_lock:
-        board = _boards.get(uri)
-        if board is None:
-            board = Board(uri, timeout_s, fir)
-        try:
-            _claim(board, channel, name, fir)
-        except IsacError:
-            if not board.holders:
-                board.close()
-            raise
-        _boards[uri] = board
-        return board
+    return _boards.share(uri, lambda: Board(uri, timeout_s, fir), lambda board: _claim(board, channel, name, fir))
 
 
 def _claim(board: Board, channel: int, name: str, fir: str) -> None:
@@ -442,16 +421,6 @@ def _claim(board: Board, channel: int, name: str, fir: str) -> None:
         )
     board.begin_epoch()  # the receive buffer is to hold the new channel as well
     board.holders[channel] = name
-
-
-def release(board: Board, channel: int) -> None:
-    """Give a channel back; the last one closes the board."""
-    with _boards_lock:
-        board.holders.pop(channel, None)
-        board.forget(channel)
-        if not board.holders:
-            _boards.pop(board.uri, None)
-            board.close()
 
 
 def _identity(info: BoardInfo) -> tuple[object, ...]:

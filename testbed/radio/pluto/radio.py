@@ -7,11 +7,10 @@ samples show it. What is written is what is on the air only after it was read ba
 import logging
 
 import numpy as np
-from numpy.typing import NDArray
 
-from testbed.device import Limits, Reception, Settings, Steps
+from testbed.device import Limits, Reception, Steps
 from testbed.errors import RadioError, RadioUnavailable
-from testbed.radio.base import check_transmit
+from testbed.radio.board_channel import BoardChannel
 from testbed.radio.pluto import libiio
 from testbed.radio.pluto.board import Board, release, share
 from testbed.radio.pluto.buffers import RX_FULL_SCALE, TX_BITS
@@ -24,7 +23,7 @@ TX_FULL_SCALE_DBM, RX_FULL_SCALE_DBM = 15.0, 10.2  # not calibrated: high for a 
 log = logging.getLogger(__name__)
 
 
-class PlutoRadio:
+class PlutoRadio(BoardChannel[Board]):
     """One channel of a Pluto. Two radios on one board share its carrier, sample rate and buffers."""
 
     def __init__(
@@ -58,9 +57,9 @@ class PlutoRadio:
             RadioTimeout: there, and does not answer.
             ConfigError: no such channel, or two radios that do not fit on one board.
         """
-        self._name, self._channel, self._is_open = node, channel, True
-        self._board = share(resource.removeprefix(SCHEME), channel, node, timeout_s, fir)
-        info = self._board.info
+        board = share(resource.removeprefix(SCHEME), channel, node, timeout_s, fir)
+        super().__init__(board, channel, node)
+        info = board.info
         self._limits = Limits(
             model=f"{info.model} {info.firmware}".strip(),
             simulated=info.is_virtual,
@@ -85,41 +84,9 @@ class PlutoRadio:
         )
 
     @property
-    def name(self) -> str:
-        """Name of the node."""
-        return self._name
-
-    @property
-    def limits(self) -> Limits:
-        """What the board says it can do."""
-        return self._limits
-
-    @property
     def conditions(self) -> str:
         """Endpoint of who switches the targets that a virtual board hears; empty on a real one."""
         return self._board.info.attributes.get("conditions", "") if self._limits.simulated else ""
-
-    @property
-    def attributes(self) -> dict[str, str]:
-        """What the board says of itself: hw_serial, fw_version, and more."""
-        return dict(self._board.info.attributes)
-
-    @property
-    def num_channels(self) -> int:
-        """Of the board."""
-        return self._board.info.num_channels
-
-    def configure(self, wanted: Settings) -> Settings:
-        """Apply settings and return what the board reads back."""
-        self._check_open()
-        wanted = self._limits.realise(wanted, self._name)
-        return self._board.configure(self._channel, wanted, self._name)
-
-    def transmit(self, samples: NDArray[np.complex64]) -> None:
-        """Repeat `samples` (num_tx, n); refuses clipping before anything is sent."""
-        self._check_open()
-        check_transmit(samples, self._limits, self._name)
-        self._board.transmit(self._channel, samples[0], self._name)
 
     def receive(self, num_samples: int) -> Reception:
         """Exactly `num_samples` samples; whether they follow on nobody knows but the frames in them."""
@@ -129,16 +96,6 @@ class PlutoRadio:
         raw, epoch, start = self._board.receive(self._channel, num_samples, self._name)
         clip_count = int(np.count_nonzero((np.abs(raw) >= RX_FULL_SCALE - 1).any(axis=1)))
         return Reception(raw[None], RX_FULL_SCALE, epoch, start, clip_count, "unknown")
-
-    def refresh(self) -> None:
-        """Drop what the board has received so far: the world may have changed since. Begins an epoch."""
-        self._check_open()
-        self._board.begin_epoch()
-
-    def mute(self) -> None:
-        """Highest attenuation, test tones off, buffer gone, carrier off."""
-        self._check_open()
-        self._board.mute(self._channel)
 
     def close(self) -> None:
         """Mute and release. A board without power or without its server has nothing left to mute."""
@@ -165,10 +122,6 @@ class PlutoRadio:
             if not self._board.uri.startswith("usb") or _is_off(exc, self._board):
                 raise
             self._board.mute(self._channel)
-
-    def _check_open(self) -> None:
-        if not self._is_open:
-            raise RadioUnavailable(f"{self._name}: this radio was closed")
 
 
 def _is_off(exc: RadioUnavailable, board: Board) -> bool:

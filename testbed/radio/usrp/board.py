@@ -23,9 +23,9 @@ from testbed.errors import (
     RadioError,
     RadioTimeout,
     RadioUnavailable,
-    SafetyRefused,
     SettingOutOfRange,
 )
+from testbed.radio.board_channel import Boards, check_length, check_tuning
 from testbed.radio.devices.config import UsrpConfig
 from testbed.radio.usrp import settings as setting
 from testbed.radio.usrp.clock import Lead, next_begin, now
@@ -120,14 +120,7 @@ class Board:
             SettingOutOfRange: the board came back with another value, or another channel needs another carrier or rate;
                 what was set before is set again.
         """
-        for other, theirs in self._settings.items():
-            same = (theirs.carrier_hz, theirs.sample_rate_hz) == (wanted.carrier_hz, wanted.sample_rate_hz)
-            if other != channel and not same:
-                raise SettingOutOfRange(
-                    f"{name}: {wanted.carrier_hz:.10g} Hz at {wanted.sample_rate_hz:g} Hz differs from "
-                    f"{theirs.carrier_hz:.10g} Hz at {theirs.sample_rate_hz:g} Hz of {self.holders[other]}; channels "
-                    f"of one board ({self.name}) share carrier and sample rate"
-                )
+        check_tuning(wanted, channel, name, self._settings, self.holders, self.name)
         return self._command(lambda task: self._configure(channel, wanted, name, task))
 
     def _configure(self, channel: int, wanted: Settings, name: str, task: Task) -> Settings:
@@ -184,12 +177,8 @@ class Board:
         self._check_there()
         if channel not in self._realised or self._tuning is None:
             raise RadioError(f"{name}: transmit before configure; its carrier is not known")
-        for other, sent in self._sent.items():
-            if other != channel and sent.size != samples.size:
-                raise SafetyRefused(
-                    f"{name}: {samples.size} samples do not fit the {sent.size} of {self.holders[other]}; channels of "
-                    f"one board ({self.name}) share one buffer length"
-                )
+        lengths = {other: sent.size for other, sent in self._sent.items()}
+        check_length(samples.size, samples.size, channel, name, lengths, self.holders, self.name)
         words = to_words(samples)
         self._command(lambda task: self._transmit(channel, words, name, task))
 
@@ -422,25 +411,16 @@ class Board:
             self._transmitter, self._receiver, self._usrp = None, None, None
 
 
-_boards: dict[tuple[tuple[str, str], ...], Board] = {}
-_boards_lock = threading.Lock()
+_boards: Boards[Board] = Boards(lambda board: board.name)
+release = _boards.release
 
 
 def share(args: dict[str, str], config: UsrpConfig, channel: int, name: str, timeout_s: float) -> Board:
     """The board of these device arguments, opened by the first who asks; `release` gives the channel back."""
-    key = tuple(sorted(args.items()))
-    with _boards_lock:
-        board = _boards.get(key)
-        if board is None:
-            board = Board(args, config, timeout_s)
-        try:
-            _claim(board, config, channel, name)
-        except IsacError:
-            if not board.holders:
-                board.close()
-            raise
-        _boards[key] = board
-        return board
+    address = tuple(sorted(args.items()))
+    return _boards.share(
+        address, lambda: Board(args, config, timeout_s), lambda board: _claim(board, config, channel, name)
+    )
 
 
 def _claim(board: Board, config: UsrpConfig, channel: int, name: str) -> None:
@@ -463,14 +443,3 @@ def _claim(board: Board, config: UsrpConfig, channel: int, name: str) -> None:
         )
     board.begin_epoch()  # the stream is to hold the new channel as well
     board.holders[channel] = name
-
-
-def release(board: Board, channel: int) -> None:
-    """Give a channel back; the last one closes the board."""
-    with _boards_lock:
-        board.holders.pop(channel, None)
-        board.forget(channel)
-        if not board.holders:
-            for key in [key for key, found in _boards.items() if found is board]:
-                del _boards[key]
-            board.close()

@@ -8,14 +8,13 @@ import logging
 from dataclasses import replace
 
 import numpy as np
-from numpy.typing import NDArray
 
-from testbed.device import Continuity, Limits, Reception, Settings, Steps
+from testbed.device import Continuity, Limits, Reception, Steps
 from testbed.errors import ConfigError, RadioError, RadioUnavailable
-from testbed.radio.base import check_transmit
+from testbed.radio.board_channel import BoardChannel
 from testbed.radio.devices.config import Device, UsrpConfig
 from testbed.radio.devices.tables import LimitsTable
-from testbed.radio.usrp.board import release, share
+from testbed.radio.usrp.board import Board, release, share
 from testbed.radio.usrp.device import DeviceInfo, merged_args
 from testbed.radio.usrp.uhd_library import GONE, check_args
 
@@ -27,7 +26,7 @@ _FORMAT_BITS = {"sc16": 16, "sc12": 12, "sc8": 8}  # between device and host
 log = logging.getLogger(__name__)
 
 
-class UsrpRadio:
+class UsrpRadio(BoardChannel[Board]):
     """One channel of a USRP. Two radios on one board share its carrier, sample rate and device time."""
 
     def __init__(
@@ -61,8 +60,7 @@ class UsrpRadio:
         if not isinstance(config, UsrpConfig):
             raise ConfigError(f"{node}: device '{device.name}' is a {config.kind}; '{resource}' needs one of a USRP")
         args = merged_args(config, check_args(resource.removeprefix(SCHEME)))
-        self._name, self._channel, self._is_open = node, channel, True
-        self._board = share(args, config, channel, node, timeout_s)
+        super().__init__(share(args, config, channel, node, timeout_s), channel, node)
         try:
             bits = min(config.limits.rx_bits, _FORMAT_BITS[config.usrp.otw_format])
             step = 1 << (16 - bits)  # a converter of fewer bits stands left in the word
@@ -72,38 +70,6 @@ class UsrpRadio:
         except BaseException:
             release(self._board, channel)
             raise
-
-    @property
-    def name(self) -> str:
-        """Name of the node."""
-        return self._name
-
-    @property
-    def limits(self) -> Limits:
-        """The configuration's, and no more than the board says it can do."""
-        return self._limits
-
-    @property
-    def attributes(self) -> dict[str, str]:
-        """What the board says of itself: hw_serial, fw_version (UHD's), model, and more."""
-        return dict(self._board.info.attributes)
-
-    @property
-    def num_channels(self) -> int:
-        """Of the board."""
-        return self._board.info.num_channels
-
-    def configure(self, wanted: Settings) -> Settings:
-        """Apply settings and return what the board reads back."""
-        self._check_open()
-        wanted = self._limits.realise(wanted, self._name)
-        return self._board.configure(self._channel, wanted, self._name)
-
-    def transmit(self, samples: NDArray[np.complex64]) -> None:
-        """Repeat `samples` (num_tx, n) from one device time on; refuses clipping before anything is sent."""
-        self._check_open()
-        check_transmit(samples, self._limits, self._name)
-        self._board.transmit(self._channel, samples[0], self._name)
 
     def receive(self, num_samples: int) -> Reception:
         """Exactly `num_samples` samples that follow on, as the device's time shows."""
@@ -115,16 +81,6 @@ class UsrpRadio:
         continuity: Continuity = "reported" if self._board.info.has_clock else "unknown"
         troubles = self._board.take_troubles(self._channel)
         return Reception(raw[None], RX_FULL_SCALE, epoch, start, clip_count, continuity, troubles)
-
-    def refresh(self) -> None:
-        """Drop what was received so far: the world may have changed since. Begins an epoch."""
-        self._check_open()
-        self._board.begin_epoch()
-
-    def mute(self) -> None:
-        """Lowest gain, end of the burst."""
-        self._check_open()
-        self._board.mute(self._channel)
 
     def close(self) -> None:
         """Mute and release. A board that was unplugged has nothing left to mute."""
@@ -139,10 +95,6 @@ class UsrpRadio:
             log.debug("%s: %s", self._name, exc)
         finally:
             release(self._board, self._channel)
-
-    def _check_open(self) -> None:
-        if not self._is_open:
-            raise RadioUnavailable(f"{self._name}: this radio was closed")
 
 
 def _limits(config: UsrpConfig, info: DeviceInfo, name: str, transmits: bool, channel: int) -> Limits:
