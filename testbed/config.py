@@ -3,6 +3,7 @@
 import difflib
 import json
 import re
+import stat
 import tomllib
 from pathlib import Path
 from typing import Any, TypeVar
@@ -30,10 +31,10 @@ def read_toml(path: Path) -> dict[str, Any]:
         ConfigError: missing, unreadable, too large or not TOML; one line.
     """
     try:
-        size = path.stat().st_size
-        if size > MAX_CONFIG_BYTES:
-            raise ConfigError(f"{path}: {size} bytes, at most {MAX_CONFIG_BYTES} expected; is this a TOML file?")
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        data = read_regular(path, MAX_CONFIG_BYTES)
+        if len(data) > MAX_CONFIG_BYTES:
+            raise ConfigError(f"{path}: more than {MAX_CONFIG_BYTES} bytes; is this a TOML file?")
+        return tomllib.loads(data.decode("utf-8"))
     except FileNotFoundError:
         raise ConfigError(f"{path}: no such file; give the path of a TOML file or the name of a preset") from None
     except IsADirectoryError:
@@ -42,6 +43,20 @@ def read_toml(path: Path) -> dict[str, Any]:
         raise ConfigError(f"{path}: cannot be read ({exc})") from exc
     except (ValueError, RecursionError) as exc:  # also a number of thousands of digits, or thousands of brackets
         raise ConfigError(f"{path}: not valid TOML: {exc}") from exc
+
+
+def read_regular(path: Path, limit: int) -> bytes:
+    """Content of a file, at most `limit` + 1 bytes of it.
+
+    Raises:
+        ConfigError: a pipe, a device or a socket: it may never end, or wait for somebody.
+        OSError: missing, a directory, or it cannot be read.
+    """
+    mode = path.stat().st_mode
+    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+        raise ConfigError(f"{path}: is no regular file; copy what it holds to one")
+    with path.open("rb") as file:
+        return file.read(limit + 1)
 
 
 def load(path: Path, model: type[Model]) -> Model:
@@ -55,8 +70,16 @@ def validate(data: dict[str, Any], model: type[Model], origin: str) -> Model:
         # by way of JSON, whose strict rules take a list for a tuple, but neither true for 1 nor "3" for 3
         return model.model_validate_json(json.dumps(data, default=str), strict=True)
     except ValidationError as exc:
-        faults = [_fault(error, model) for error in exc.errors(include_url=False)]
-        raise ConfigError(f"{origin}: " + "; ".join(faults)) from exc
+        raise ConfigError(f"{origin}: {faults(exc, model)}") from exc
+
+
+def faults(exc: ValidationError, model: type[BaseModel]) -> str:
+    """What pydantic found wrong with data for `model`, joined by '; '."""
+    found = exc.errors(include_url=False)
+    # a list whose every entry is wrong is called too short besides
+    wrong = {tuple(error["loc"])[:n] for error in found for n in range(len(error["loc"]))}
+    kept = [error for error in found if not (error["type"] == "too_short" and tuple(error["loc"]) in wrong)]
+    return "; ".join(_fault(error, model) for error in kept)
 
 
 def _fault(error: Any, model: type[BaseModel]) -> str:

@@ -14,13 +14,15 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import ValidationError
 
-from testbed.device import Limits, Reception, Settings
-from testbed.errors import RadioError
+from testbed.config import faults, validate
+from testbed.device import TX_BACKOFF_DB, Limits, Reception, Settings
+from testbed.errors import ConfigError, RadioError, SettingOutOfRange
 from testbed.experiment.devices import serial_of
 from testbed.measurement import Estimate
 from testbed.radio.base import Buffered, Described, Radio
-from testbed.radio.devices.calibration import Calibration, Conditions, GainStep, NoisePoint, SelfTap
+from testbed.radio.devices.calibration import MAX_NAME, Calibration, Conditions, GainStep, NoisePoint, SelfTap
 from testbed.radio.devices.config import Device
 from testbed.radio.gains import realise
 from testbed.radio.safety import GuardedRadio
@@ -30,6 +32,7 @@ from testbed.units import db, thermal_noise_dbm, undb
 NOISE_STEP_DB = 10.0  # between receive gains
 HEADROOM_DB = 6.0  # of the receiver's converter over the probe's peak
 STEPS_DB = (0.0, 0.25, 0.5, 1.0, 2.0, 3.0, 5.0, 10.0, 15.0, 20.0, 25.0, 30.0)  # below the loudest
+MIN_SPAN_DB = 3.0  # of transmit gains below the loudest: with less there is no line through the steps
 MIN_NOISE_LSB = 0.5  # rms per rail
 REPEATS_SAMPLES = 0.05  # a latency that repeats does so within
 
@@ -67,15 +70,60 @@ def identity(radio: Radio, fir: str = "standard") -> Identity:
     return Identity(serial_of(radio), firmware, fir)
 
 
+def check_wish(wish: Wish, device: Device, fir: str = "standard") -> None:
+    """Refuse what could not be transmitted, or not be written down afterwards.
+
+    Args:
+        wish: what is to be measured.
+        device: configuration of the radio.
+        fir: filter in use.
+
+    Raises:
+        ConfigError: one line with the options.
+    """
+    if len(device.name) > MAX_NAME:
+        raise ConfigError(
+            f"{device.path}: a name of {len(device.name)} characters; a calibration is of a configuration with at most "
+            f"{MAX_NAME}, rename the file"
+        )
+    for what, text in ((f"{str(device.path)!a}: its name", device.name), ("--note", wish.note)):
+        if not text.isprintable():
+            raise ConfigError(f"{what}: found {text[:60]!a}; must be printable characters on one line")
+    given = {key: getattr(wish, key) for key in Conditions.model_fields if hasattr(wish, key)}
+    validate(given | {"tx_gain_db": 0.0, "rx_gain_db": 0.0, "fir": Path(fir).name}, Conditions, "isac calibrate")
+    limits, samples = device.config.limits, probe().samples
+    peak = float(max(np.abs(samples.real).max(), np.abs(samples.imag).max()))  # of a mean power of 1
+    full_dbm = device.config.power.tx_full_scale_dbm - TX_BACKOFF_DB - db(peak**2)
+    low_dbm, high_dbm = full_dbm + limits.tx_gain_min_db + MIN_SPAN_DB, full_dbm + limits.tx_gain_max_db
+    if not low_dbm <= wish.power_dbm <= high_dbm:
+        beyond = f"above the {limits.tx_gain_max_db:g} dB"
+        if wish.power_dbm < low_dbm:
+            beyond = f"less than {MIN_SPAN_DB:g} dB above the {limits.tx_gain_min_db:g} dB"
+        raise ConfigError(
+            f"--power-dbm {wish.power_dbm:g}: needs tx_gain_db {wish.power_dbm - full_dbm:.2f}, {beyond} of "
+            f"{device.name}; use {np.ceil(10 * low_dbm) / 10:g}..{np.floor(10 * high_dbm) / 10:g} dBm"
+        )
+
+
 def calibrate(radio: Radio, device: Device, who: Identity, wish: Wish, say: Note = lambda text: None) -> Calibration:
     """Measure a radio; it is muted before, in between and afterwards.
 
     Raises:
         SyncError: it does not hear itself.
-        RadioError: its receiver clips, or it failed.
-        SettingOutOfRange: the power is more than it has.
+        RadioError: its receiver clips, it failed, or what was measured is of no radio.
+        SettingOutOfRange: the power is more than it has, or leaves no steps below it.
         SafetyRefused: it would transmit on air what nobody allowed.
     """
+    try:
+        return _measured(radio, device, who, wish, say)
+    except ValidationError as exc:
+        raise RadioError(
+            f"{radio.name}: measured what no radio is like: {faults(exc, Calibration)}; is it alive, and its "
+            f"configuration {device.name} true?"
+        ) from exc
+
+
+def _measured(radio: Radio, device: Device, who: Identity, wish: Wish, say: Note) -> Calibration:
     loop = _Loop(radio, wish)
     try:
         say("noise against receive gain, nothing transmitted")
@@ -151,6 +199,11 @@ class _Loop:
         self.size = self._probe.size
         wanted = self._probe.samples * np.sqrt(undb(wish.power_dbm))
         plan, self._sent, on_air = realise(wanted, radio.limits)
+        if (span_db := plan.tx_gain_db - radio.limits.tx_gain_min_db) < MIN_SPAN_DB:
+            raise SettingOutOfRange(
+                f"{radio.name}: {wish.power_dbm:g} dBm is tx_gain_db {plan.tx_gain_db:g}, {span_db:g} dB above its "
+                f"lowest; steps need {MIN_SPAN_DB:g} dB, use a higher power"
+            )
         self.tx_gain_db = plan.tx_gain_db
         self.power_dbm = db(float(np.mean(np.abs(on_air) ** 2)))
         self.rx_gain_db = radio.limits.rx_gain_min_db

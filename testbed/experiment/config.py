@@ -63,7 +63,8 @@ class Experiment(StrictModel):
         return self
 
     def _check_radios(self) -> None:
-        for table, rows in (("nodes", self.nodes), (self.receiving_table, self.listeners)):
+        listeners = self.listeners
+        for table, rows in (("nodes", self.nodes), (self.receiving_table, listeners)):
             for i, row in enumerate(rows):
                 if row.radio != "emulator":
                     try:
@@ -81,6 +82,8 @@ class Experiment(StrictModel):
                         f"{table}[{i}].device: missing; a USRP tells neither its powers nor its antennas, name its "
                         f"configuration (`isac device check` lists them)"
                     )
+                if row.calibrated and rows is listeners:
+                    raise ValueError(f"{table}[{i}].calibrated: only who transmits can be calibrated; remove the line")
                 if row.calibrated and row.device is None:
                     raise ValueError(f"{table}[{i}].calibrated: calibrations belong to a device; name it with device")
                 if row.keys is not None and not row.radio.startswith("tcp://"):

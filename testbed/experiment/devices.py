@@ -17,7 +17,7 @@ then its limits and powers are assumed, and the emulator reports its own.
 """
 
 import contextlib
-import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -31,8 +31,10 @@ from testbed.experiment.tables import HardwareTable, NodeTable, RadioTable, Row
 from testbed.radio.base import Described, Radio
 from testbed.radio.devices.calibration import Calibration, load_calibration
 from testbed.radio.devices.config import Device, PlutoConfig, UsrpConfig, load_device
-from testbed.radio.resources import PLUTO, REPLAY, USRP
+from testbed.radio.resources import BOARDS, PLUTO, REPLAY, USRP
 from testbed.radio.safety import GuardedRadio
+from testbed.radio.usrp.device import merged_args
+from testbed.radio.usrp.uhd_library import check_args
 
 
 @dataclass(frozen=True)
@@ -81,7 +83,10 @@ def node_device(
     Raises:
         ConfigError: one line per fault.
     """
-    device = load_device(name_or_path)
+    try:
+        device = load_device(name_or_path)
+    except ConfigError as exc:
+        raise ConfigError(f"{node}.device: {exc}") from None
     config, limits, faults = device.config, device.config.limits, []
     asked = [("carrier", "hz", carrier_hz), ("sample_rate", "hz", sample_rate_hz)]
     if rx_gain_db is not None:
@@ -96,6 +101,11 @@ def node_device(
         if radio.startswith(scheme) and not isinstance(config, kind):
             faults.append(f"radio = '{radio}', and {device.name} is a {config.kind}")
     if isinstance(config, UsrpConfig):
+        if radio.startswith(USRP):
+            try:
+                merged_args(config, check_args(radio.removeprefix(USRP)))
+            except ConfigError as exc:
+                faults.append(str(exc))
         clocks = config.usrp.master_clock_rate_hz / sample_rate_hz
         if abs(clocks - round(clocks)) > 1e-6:
             faults.append(
@@ -113,7 +123,7 @@ def node_devices(experiment: Experiment) -> dict[str, NodeDevice]:
     Raises:
         ConfigError: a configuration does not go with the experiment, or a calibration is missing, stale or foreign.
     """
-    found = {}
+    found: dict[str, NodeDevice] = {}
     for row in experiment.receivers:
         if (known := _known(row, experiment)) is None:
             continue
@@ -128,7 +138,23 @@ def node_devices(experiment: Experiment) -> dict[str, NodeDevice]:
             made.check(known.device, _tuning(experiment), fir=known.fir)
             known = replace(known, calibration=made)
         found[row.name] = known
+    _check_board_mates(experiment, found)
     return found
+
+
+def _check_board_mates(experiment: Experiment, devices: Mapping[str, NodeDevice]) -> None:
+    """Radios on one board have one configuration."""
+    first: dict[str, RadioTable] = {}
+    for row in experiment.receivers:
+        if not row.radio.startswith(BOARDS):
+            continue
+        other = first.setdefault(row.radio, row)
+        mine, theirs = devices.get(row.name), devices.get(other.name)
+        if (mine and mine.device.sha256) != (theirs and theirs.device.sha256):
+            raise ConfigError(
+                f"{row.name}.device: {row.device or 'none'}, and {other.name} on the same board has "
+                f"{other.device or 'none'}; give both the same"
+            )
 
 
 def _known(row: RadioTable, experiment: Experiment) -> NodeDevice | None:
@@ -193,29 +219,40 @@ def serial_of(radio: Radio) -> str:
     return (inner.attributes.get("hw_serial", "") if isinstance(inner, Described) else "") or f"node {radio.name}"
 
 
-def copy_devices(document: dict[str, Any], folder: Path) -> None:
-    """Copy the devices that an experiment's plain data name into a folder of its run, which then repeats where it lies.
+def device_copies(document: dict[str, Any], folder: str) -> dict[str, bytes]:
+    """Copies of the devices that an experiment's plain data name, for its run, which then repeats where it lies.
 
-    Each is written whole, without what it extends, and with its filter and its calibration, where there is one; what
-    the data say becomes `<folder's name>/<device>.toml`.
+    Each is whole, without what it extends, with its filter and its calibration, where there is one, in a folder of its
+    radio, or of the first one on its board: two radios may name files of one name. The path of the copy takes the place
+    of what the data say.
+
+    Returns:
+        Contents by path, relative to the run.
 
     Raises:
-        ConfigError: two devices of one name that differ.
-        OSError: the folder cannot be written.
+        ConfigError: one of them cannot be read.
     """
-    copied: dict[str, str] = {}
+    copies: dict[str, bytes] = {}
+    places: dict[tuple[str, str], str] = {}
     for row in (*document["nodes"], *document.get("users", ())):
-        if row.get("device") is None:
+        if row.get("device") is None or row["radio"].startswith(REPLAY):
             continue
         device = load_device(row["device"])
-        if copied.setdefault(device.name, device.sha256) != device.sha256:
-            raise ConfigError(f"{row['name']}.device: two different devices are called {device.name}; rename one")
-        folder.mkdir(exist_ok=True)
+        # radios on one board have one configuration, and must show the same path of its filter
+        on_board = row["radio"].startswith(BOARDS)
+        place = places.setdefault((row["radio"] if on_board else row["name"], device.sha256), f"{folder}/{row['name']}")
         data = device.config.model_dump(mode="json", exclude_none=True)
+        wanted: list[Path] = []
         if device.ftr is not None:
             data["fir"] = Path(device.fir).name
-            shutil.copyfile(device.fir, folder / data["fir"])
-        (folder / f"{device.name}.toml").write_text(tomli_w.dumps(data), encoding="utf-8")
+            wanted.append(Path(device.fir))
         if device.calibration_path.is_file():
-            shutil.copyfile(device.calibration_path, folder / device.calibration_path.name)
-        row["device"] = f"{folder.name}/{device.name}.toml"
+            wanted.append(device.calibration_path)
+        row["device"] = f"{place}/{device.name}.toml"
+        copies[row["device"]] = tomli_w.dumps(data).encode()
+        for path in wanted:
+            try:
+                copies[f"{place}/{path.name}"] = path.read_bytes()
+            except OSError as exc:
+                raise ConfigError(f"{row['name']}.device: {path}: cannot be read ({exc.strerror or exc})") from exc
+    return copies

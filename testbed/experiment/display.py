@@ -1,5 +1,8 @@
 """What the command line shows while an experiment runs."""
 
+import contextlib
+from collections.abc import Iterator
+
 from rich.console import Console
 from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
@@ -30,6 +33,13 @@ class Display:
 
     def __exit__(self, *exc: object) -> None:
         self._bar.stop()
+
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        """Leave the terminal to a question: no bar is drawn over it, and it goes on afterwards."""
+        self._bar.stop()
+        yield
+        self._bar.start()  # not after a failure: nothing follows then
 
     def notify(self, progress: Progress) -> None:
         """Show what the run tells."""

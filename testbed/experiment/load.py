@@ -84,7 +84,10 @@ def load_experiment(name_or_path: str) -> Experiment:
     experiment = experiment.model_copy(update={"nodes": nodes, "users": users})
     if all(row.device is None for row in experiment.receivers):
         return experiment
-    return with_devices(experiment)
+    try:
+        return with_devices(experiment)
+    except ConfigError as exc:
+        raise ConfigError(f"{path}: {exc}") from None
 
 
 def _with_paths(row: Row, folder: Path) -> Row:

@@ -2,7 +2,7 @@
 
 experiment.toml     resolved, overrides included: `isac run` on it repeats the run
 scene/              a copy of the scene, where the experiment named a file
-devices/            copies of the device configurations it names, with their calibrations
+devices/NODE/       copies of the device configurations it names, with their calibrations
 session.json        receive gains and noise variances: what a resumed run takes over
 captures/*.h5       what was received; muted.h5 with no transmitter on
 truth.json          emulated runs only, written by isac-sim
@@ -22,7 +22,7 @@ from testbed.config import StrictModel
 from testbed.documents import read_document, write_document
 from testbed.errors import ConfigError
 from testbed.experiment.config import Experiment
-from testbed.experiment.devices import copy_devices
+from testbed.experiment.devices import device_copies
 from testbed.measurement import Estimate
 
 MARKER = "experiment.toml"
@@ -63,17 +63,20 @@ class RunDirectory:
         run = cls(path)
         run._is_new = True
         scene = _scene_to_copy(experiment)
+        document = experiment.model_dump(mode="json", exclude_none=True)
+        devices = device_copies(document, "devices")
         try:
             run._make_room(overwrite)
             run.captures.mkdir(parents=True)
-            document = experiment.model_dump(mode="json", exclude_none=True)
             if scene is not None:
                 # copied unread: the world's business, but the run must be repeatable where it lies
                 name, content = scene
                 (path / "scene").mkdir()
                 (path / "scene" / name).write_bytes(content)
                 document["emulator"]["scene"] = f"scene/{name}"
-            copy_devices(document, path / "devices")
+            for name, content in devices.items():
+                (path / name).parent.mkdir(parents=True, exist_ok=True)
+                (path / name).write_bytes(content)
             if run._replaces:
                 run._replaced.touch()
             run.experiment.write_text(tomli_w.dumps(document), encoding="utf-8")

@@ -1,7 +1,7 @@
 """An open network: radios, the world's conditions, receive gains, and the noise of a muted capture."""
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from testbed.capture import Capture
-from testbed.device import Limits
+from testbed.device import Limits, Settings
 from testbed.errors import ConfigError
 from testbed.experiment import children
 from testbed.experiment.acquire import Transmission, acquire, mute, open_radios, plan_receivers
@@ -19,10 +19,15 @@ from testbed.experiment.devices import node_devices
 from testbed.experiment.procedure import procedure
 from testbed.measurement import Estimate, noise_estimate
 from testbed.radio.base import Conditioned, Radio
-from testbed.radio.gains import MIN_NOISE_LSB
+from testbed.radio.gains import MIN_NOISE_LSB, realise
 from testbed.radio.resources import conditions_endpoint
+from testbed.radio.safety import GuardedRadio
 from testbed.units import undb
 from testbed.waveform.frame import Frame
+
+# Frames of other data have other peaks, and an experiment may draw its data anew for every capture. What lies between
+# is judged when it is to be transmitted.
+OTHER_PEAKS_DB = 1.0
 
 
 @dataclass(frozen=True)
@@ -46,13 +51,21 @@ def open_session(
     log: Path,
     ask: Ask,
     rx_gain_db: dict[str, float] | None = None,
+    sends: Sequence[Frame] | None = None,
 ) -> Iterator[Session]:
     """Start the emulator if there is one, open the radios, plan their gains for the highest power, and stay silent.
 
-    `rx_gain_db` are the receive gains of a run that is continued; they are not planned again.
+    Args:
+        experiment: resolved.
+        log: of the emulator.
+        ask: the operator.
+        rx_gain_db: receive gains of a run that is continued; they are not planned again.
+        sends: what will be transmitted; None for a run, which sends equal powers.
 
     Raises:
-        ConfigError: the link budget of a radio forbids the experiment, with every fault.
+        ConfigError: the link budget of a radio forbids the experiment, with every fault; or gains are to be planned of
+            captures that are replayed.
+        SafetyRefused: what will be transmitted is not allowed; nobody was asked to move anything yet.
         RadioError: a radio or the emulator failed.
     """
     with contextlib.ExitStack() as stack:
@@ -66,6 +79,9 @@ def open_session(
         if faults := procedure(experiment).budget(experiment, limits).faults:
             models = ", ".join(dict.fromkeys(each.model for each in limits.values()))
             raise ConfigError(f"link budget ({models}): " + "; ".join(faults))
+        planned = [] if rx_gain_db is not None else [r for r in radios if experiment.rx_gain_db(r.name) == "auto"]
+        _check_replays(planned)
+        _check_safety(radios, experiment, sends, plans=bool(planned))
         conditions = _conditions(experiment, radios, endpoint, ask)
         stack.callback(conditions.close)
         conditions.set("all")
@@ -102,15 +118,55 @@ def _conditions(experiment: Experiment, radios: list[Radio], endpoint: str | Non
     return SimulatedConditions(list(dict.fromkeys(servers)), replays=replays)
 
 
+def _check_replays(planned: Sequence[Radio]) -> None:
+    """No gain can be planned where nothing is heard but what was captured."""
+    if names := [radio.name for radio in planned if isinstance(radio, Conditioned)]:
+        raise ConfigError(
+            f"rx_gain_db 'auto' of {', '.join(names)}: a replay has only the gains that it was captured with; give "
+            f"fixed rx_gain_db (`isac file info CAPTURE` shows them)"
+        )
+
+
+def _check_safety(radios: Sequence[Radio], experiment: Experiment, sends: Sequence[Frame] | None, plans: bool) -> None:
+    """Ask every guard about what will be transmitted, before anybody moves a target and anything is captured.
+
+    Only about what is sure to be: where gains are planned the loudest frame, for that is sounded with, else equal
+    powers, a little less of them.
+    """
+    guarded = [(row, r) for row, r in enumerate(radios[: len(experiment.nodes)]) if isinstance(r, GuardedRadio)]
+    if not guarded:
+        return
+    limits = {radio.name: radio.limits for radio in radios}
+    frames = list(sends or ())
+    if plans:
+        frames.append(loudest(limits, experiment))
+    elif sends is None:
+        frames.append(_at_power(limits, experiment, experiment.highest_equal_power_dbm - OTHER_PEAKS_DB))
+    numerology = experiment.waveform.numerology
+    for frame in frames:
+        for row, radio in guarded:
+            plan, sent, _ = realise(frame.samples[row], radio.limits)
+            settings = Settings(
+                numerology.carrier_hz, numerology.sample_rate_hz, plan.tx_gain_db, radio.limits.rx_gain_min_db
+            )
+            if plan.scale > 0:
+                radio.check(settings, sent[None])
+
+
 def loudest(limits: Mapping[str, Limits], experiment: Experiment) -> Frame:
     """Every node at the highest power it may be given, as far as its radio goes."""
+    return _at_power(limits, experiment, experiment.highest_power_dbm)
+
+
+def _at_power(limits: Mapping[str, Limits], experiment: Experiment, power_dbm: float) -> Frame:
+    """Every node at a power, as far as its radio goes."""
     unit = experiment.waveform.frame(np.ones(len(experiment.nodes)))
     mean = np.mean(np.abs(unit.samples) ** 2, axis=1)  # less than one where a node is silent in others' slots
     largest = [
         limits[name].largest_power(float(ratio))
         for name, ratio in zip(experiment.node_names, unit.peak_to_average, strict=True)
     ]
-    return experiment.waveform.frame(np.minimum(undb(experiment.highest_power_dbm), largest / mean))
+    return experiment.waveform.frame(np.minimum(undb(power_dbm), largest / mean))
 
 
 def _coarse_noise(capture: Capture, noise_var: dict[str, Estimate]) -> tuple[str, ...]:

@@ -20,14 +20,15 @@ def capture_once(
     `condition` is one of the experiment's, 'empty' or 'muted'; `info` is further plain data for the file.
     """
     length = experiment.samples_per_capture
+    wanted = experiment.waveform.frame(allocation.pilot_power, allocation.data_power)
+    sends = () if condition == "muted" else (wanted,)
     with tempfile.TemporaryDirectory(prefix="isac-") as folder:
         workspace = Path(folder)
-        with open_session(experiment, workspace / "emulator.log", ask) as session:
+        with open_session(experiment, workspace / "emulator.log", ask, sends=sends) as session:
             listening = [radio for radio in session.radios if radio.limits.num_rx > 0]
             if condition == "muted":
                 return acquire(path, listening, experiment, session.quiet, condition, length, {}, session.info)
             noise_var, _ = capture_noise(session, experiment, workspace / "muted.h5")
-            wanted = experiment.waveform.frame(allocation.pilot_power, allocation.data_power)
             transmission = transmit(session.radios, wanted, experiment, session.rx_gain_db)
             session.conditions.set(condition)
             about = {**info, **session.info}

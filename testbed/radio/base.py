@@ -4,13 +4,16 @@ Samples go in and come out as `complex64 (num_channels, n)`, full scale |re|, |i
 protocol: buffers are cyclic, and the frame found in the samples is the zero of time.
 """
 
-from typing import Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from testbed.device import Limits, Reception, Settings
 from testbed.errors import SafetyRefused
+
+if TYPE_CHECKING:
+    from testbed.radio.devices.config import Device
 
 
 @runtime_checkable
@@ -90,6 +93,9 @@ class Described(Protocol):
     @property
     def num_channels(self) -> int:
         """Of its board; 0 where it does not say."""
+
+    def narrow(self, device: "Device") -> None:
+        """Use no more of it than a configuration allows."""
 
 
 @runtime_checkable

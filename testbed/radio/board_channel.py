@@ -6,7 +6,7 @@ channel of it, and closed with the last one.
 
 import threading
 from collections.abc import Callable, Hashable, Mapping
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 from testbed.device import Limits, Settings
 from testbed.errors import ConfigError, IsacError, RadioUnavailable, SafetyRefused, SettingOutOfRange
 from testbed.radio.base import check_transmit
+from testbed.radio.devices.config import Device
+from testbed.radio.devices.match import narrowed
 
 
 class BoardInfo(Protocol):
@@ -111,6 +113,7 @@ class Boards(Generic[B]):
 class BoardChannel(Generic[B]):
     """One channel of a board as a `Radio`, but for receiving and closing, in which drivers differ."""
 
+    kind: ClassVar[str]  # of the device, as its configuration has it
     _limits: Limits
 
     def __init__(self, board: B, channel: int, node: str) -> None:
@@ -128,13 +131,17 @@ class BoardChannel(Generic[B]):
 
     @property
     def attributes(self) -> dict[str, str]:
-        """What the board says of itself: hw_serial, fw_version, and more."""
-        return dict(self._board.info.attributes)
+        """What the board says of itself: hw_serial, fw_version, and more; and its kind."""
+        return self._board.info.attributes | {"kind": self.kind}
 
     @property
     def num_channels(self) -> int:
         """Of the board."""
         return self._board.info.num_channels
+
+    def narrow(self, device: Device) -> None:
+        """Use no more of it than a configuration allows."""
+        self._limits = narrowed(self._limits, device)
 
     def configure(self, wanted: Settings) -> Settings:
         """Apply settings and return what the board reads back."""

@@ -4,11 +4,16 @@ import contextlib
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
-from typing import Any
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from testbed.errors import ConfigError, IsacError, RadioError, RadioUnavailable
 from testbed.radio.pluto import libiio
 from testbed.radio.usrp import uhd_library
+
+if TYPE_CHECKING:
+    from testbed.radio.keys import ClientKeys
 
 USUAL = ("192.168.2.1", "pluto.local")  # where a Pluto stands as it leaves the factory
 USRP = "uhd:"
@@ -43,7 +48,7 @@ class Found:
         return f"{self.radio}: " + ", ".join(word for word in told if word)
 
 
-def find_radios(addresses: Sequence[str] = ()) -> tuple[list[Found], str]:
+def find_radios(addresses: Sequence[str] = (), keys: Path | None = None) -> tuple[list[Found], str]:
     """All radios found, and, where no Pluto or no USRP can be looked for, why: a line each.
 
     Nothing is set on any of them.
@@ -51,19 +56,24 @@ def find_radios(addresses: Sequence[str] = ()) -> tuple[list[Found], str]:
     Args:
         addresses: to look at besides USB and the usual ones: a host, ip:HOST[:PORT], pluto:..., uhd:..., or
             tcp://HOST:PORT.
+        keys: folder with the keys of the servers among them.
 
     Raises:
-        ConfigError: an address that is none.
+        ConfigError: an address that is none, or keys that cannot be used.
     """
     given = [_as_radio(text) for text in addresses]
     servers = [radio for radio in given if radio.startswith("tcp://")]
     usrps = [radio for radio in given if radio.startswith(USRP)]
     boards = [radio for radio in given if not radio.startswith(("tcp://", USRP))]
+    if keys is not None and not servers:
+        raise ConfigError(f"--keys {keys}: only servers have keys; give one as tcp://HOST:PORT, or leave it out")
+    known = None if keys is None else _load(keys)
     with ThreadPoolExecutor(8) as pool:
         on_uhd = pool.submit(_usrps, usrps)  # takes some seconds where UHD is installed
         found, hint = _plutos(boards, pool)
         others, why = on_uhd.result()
-        return list(pool.map(_server, servers)) + found + others, "\n".join(line for line in (hint, why) if line)
+        behind = list(pool.map(partial(_server, keys=known), servers))
+        return behind + found + others, "\n".join(line for line in (hint, why) if line)
 
 
 def _plutos(boards: Sequence[str], pool: ThreadPoolExecutor) -> tuple[list[Found], str]:
@@ -148,12 +158,18 @@ def _described(radio: str, context: Any) -> Found:
     )
 
 
-def _server(endpoint: str) -> Found:
-    # ZMQ is not needed for anything else here
+def _load(keys: Path) -> "ClientKeys":
+    # ZMQ is not needed for anything but servers
+    from testbed.radio.keys import load_client_keys
+
+    return load_client_keys(keys)
+
+
+def _server(endpoint: str, keys: "ClientKeys | None" = None) -> Found:
     from testbed.radio.remote import WireClient
 
     try:
-        client = WireClient(endpoint, TIMEOUT_S)
+        client = WireClient(endpoint, TIMEOUT_S, keys)
         try:
             status = client.request({"op": "status"})
             nodes = tuple(str(node) for node in status.get("transmitting", {}))

@@ -20,6 +20,8 @@ from testbed import errors
 from testbed.device import Continuity, Limits, Reception, Settings, Steps
 from testbed.errors import IsacError, RadioError, RadioTimeout, RadioUnavailable, SampleLoss
 from testbed.radio.base import check_transmit
+from testbed.radio.devices.config import Device
+from testbed.radio.devices.match import narrowed
 from testbed.radio.keys import ClientKeys
 from testbed.radio.wire import MAX_MESSAGE_BYTES, WireError, endpoint_host, pack, unpack
 
@@ -116,12 +118,11 @@ class WireClient:
         elif self.keys is None:
             reason = (
                 "the server hung up on a client without keys; if it asks for them, give the folder with server.key and "
-                "client.key_secret; else check that it still runs"
+                "client.key_secret: keys = 'DIR' beside radio, or --keys DIR; else check that it still runs"
             )
         else:
             reason = (
-                "the server hung up on these keys; copy its server.key again, or, if it runs without --keys, connect "
-                "without"
+                "the server hung up on these keys; copy its server.key again, or, if it was given none, connect without"
             )
         # for good: whoever answers there next knows nothing of this session
         self._lost = f"{self.endpoint}: {reason}"
@@ -186,6 +187,10 @@ class RemoteRadio:
     def num_channels(self) -> int:
         """Of its board; 0 for an emulator."""
         return self._num_channels
+
+    def narrow(self, device: Device) -> None:
+        """Use no more of it than a configuration allows."""
+        self._limits = narrowed(self._limits, device)
 
     def configure(self, wanted: Settings) -> Settings:
         """Apply settings; returns the realised ones."""

@@ -51,10 +51,16 @@ def open_resource(resource: str, node: str, options: Options) -> Radio:
         CaptureError: a replay's captures cannot be read.
     """
     check_resource(resource)
-    radio = _opened(resource, node, options)
+    try:
+        radio = _opened(resource, node, options)
+    except RadioUnavailable as exc:
+        if str(exc).startswith("USRP: "):  # of the library, which knows of no node
+            raise RadioUnavailable(f"{node}: {exc}") from exc
+        raise
     if options.device is not None and isinstance(radio, Described) and radio.num_channels:
         try:
             check_board(options.device, node, radio.limits, radio.attributes, radio.num_channels)
+            radio.narrow(options.device)
         except RadioUnavailable:
             radio.close()
             raise

@@ -286,6 +286,14 @@ class GuardedRadio:
         """A sign of life for the server behind which it stands, if any; says nothing to the guard."""
         return self._radio.attend(wait) if isinstance(self._radio, Attended) else 0
 
+    def check(self, wanted: Settings, samples: NDArray[np.complex64]) -> None:
+        """Refuse now what would be refused later; nothing is set.
+
+        Raises:
+            SafetyRefused: as `transmit` does after `configure`.
+        """
+        self._guard.check(self.name, self.limits.realise(wanted, self.name), self.limits, samples)
+
     def mute(self) -> None:
         """Stop transmitting."""
         with self._lock, self._guard.call():

@@ -5,12 +5,15 @@ import json
 import sys
 import tempfile
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from testbed.errors import ConfigError
 from testbed.verbs.options import ExperimentArgument, JsonOption, TransmitOption, resolved
+
+if TYPE_CHECKING:
+    from testbed.experiment.config import Experiment
 
 
 def calibrate(
@@ -43,17 +46,14 @@ def calibrate(
     """
     from testbed.experiment import children
     from testbed.experiment.acquire import open_radios
-    from testbed.experiment.calibrate import Wish, identity
+    from testbed.experiment.calibrate import Wish, check_wish, identity
     from testbed.experiment.calibrate import calibrate as measure
     from testbed.experiment.devices import node_device
-    from testbed.radio.devices.calibration import save_calibration
+    from testbed.radio.devices.calibration import check_place, save_calibration
     from testbed.radio.devices.config import CALIBRATION_SUFFIX
     from testbed.radio.resources import BOARDS, PLUTO
 
-    model = resolved(experiment, transmit=transmit)
-    # an earlier calibration need not hold any more
-    fresh = tuple(row.model_copy(update={"calibrated": False}) for row in model.nodes)
-    model = model.model_copy(update={"nodes": fresh})
+    model = uncalibrated(resolved(experiment, transmit=transmit))
     rows = {row.name: row for row in model.nodes}
     name = next(iter(rows)) if node is None else node
     if name not in rows:
@@ -98,6 +98,9 @@ def calibrate(
         temperature_c=temperature_c,
         note=note,
     )
+    # what would be refused after the measurement is refused before it
+    check_wish(wish, known.device, known.fir)
+    check_place(path)
     with contextlib.ExitStack() as stack:
         endpoint = None
         if model.emulator is not None:
@@ -118,3 +121,10 @@ def calibrate(
     print(f"wrote {path}")
     for what, value in made.lines():
         print(f"  {what}: {value}")
+
+
+def uncalibrated(model: "Experiment") -> "Experiment":
+    """The experiment without earlier calibrations, which need not hold any more, of any of its radios."""
+    nodes = tuple(row.model_copy(update={"calibrated": False}) for row in model.nodes)
+    users = tuple(row.model_copy(update={"calibrated": False}) for row in model.users)
+    return model.model_copy(update={"nodes": nodes, "users": users})

@@ -63,10 +63,16 @@ def show(name: NameArgument, as_json: JsonOption = False) -> None:
 
     device = load_device(name)
     if as_json:
-        told = {"name": device.name, "extends": list(device.chain[1:]), "sha256": device.sha256}
+        told = {
+            "name": device.name,
+            "file": str(device.path),
+            "extends": list(device.chain[1:]),
+            "sha256": device.sha256,
+        }
         print(json.dumps(told | {"device": device.resolved(), "calibration": _calibration(device)}, indent=1))
         return
     print(f"{device.name}: {device.config.title}")
+    print(f"file {device.path}")
     if len(device.chain) > 1:
         print(f"extends {', '.join(device.chain[1:])}")
     print(f"sha256 {device.sha256}")

@@ -1,6 +1,7 @@
 """Before an experiment on air: which radios are there, and what this host lacks."""
 
 import json
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -16,6 +17,10 @@ def radios(
             help="Where else to look: HOST, ip:HOST:PORT, uhd:ARGUMENTS, or tcp://HOST:PORT of a server.", metavar="AT"
         ),
     ] = None,
+    keys: Annotated[
+        Path | None,
+        typer.Option(help="Folder of keys, for servers that ask for them.", metavar="DIR"),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """List the radios that can be reached: Plutos on USB and at their usual addresses, USRPs, and whatever stands AT.
@@ -25,10 +30,12 @@ def radios(
     Example: isac radios
 
     Example: isac radios 192.168.3.1 tcp://127.0.0.1:5555
+
+    Example: isac radios tcp://192.168.1.20:5555 --keys keys
     """
     from testbed.radio.discovery import find_radios
 
-    found, hint = find_radios(addresses or [])
+    found, hint = find_radios(addresses or [], keys)
     if as_json:
         print(json.dumps({"radios": [row.to_dict() for row in found], "hint": hint}, indent=1))
     else:

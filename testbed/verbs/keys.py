@@ -31,5 +31,8 @@ def keys(
         return
     server, server_public, client, client_public = (path.name for path in paths)
     print(f"wrote {len(paths)} files to {folder}")
-    print(f"on the server: {server} and {client_public}; start it with --keys DIR")
+    print(
+        f"on the server: {server} and {client_public}; say keys = 'DIR' in the file of isac serve, or start "
+        f"isac-sim emulate with --keys DIR"
+    )
     print(f"on the client: {client} and {server_public}; say keys = 'DIR' beside radio = 'tcp://HOST:PORT'")

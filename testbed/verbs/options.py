@@ -1,10 +1,11 @@
-"""Options that several verbs share, and the experiment they change."""
+"""Options that several verbs share, the experiment they change, and the question to the operator."""
 
+import sys
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from testbed.errors import ConfigError
+from testbed.errors import ConfigError, IsacError
 
 if TYPE_CHECKING:
     from testbed.experiment.config import Experiment
@@ -28,8 +29,33 @@ TransmitOption = Annotated[
 
 
 def ask(question: str) -> bool:
-    """Ask the operator; the answer is yes unless he says no."""
-    return typer.confirm(question, default=True, err=True)
+    """Ask the operator until he says yes or no; neither is the answer to nothing.
+
+    Raises:
+        IsacError: nobody can answer: standard input is closed or no terminal.
+        KeyboardInterrupt: Ctrl-C.
+    """
+    if sys.stdin is None or sys.stdin.closed or not sys.stdin.isatty():  # None where it was closed from the start
+        raise _unanswered(question, "is no terminal")
+    while True:
+        print(f"{question} [y/n]: ", end="", file=sys.stderr, flush=True)
+        try:
+            line = sys.stdin.readline()
+        except KeyboardInterrupt:
+            print(file=sys.stderr)
+            raise
+        except OSError:
+            line = ""  # a terminal that has gone
+        if not line:
+            print(file=sys.stderr)
+            raise _unanswered(question, "was closed")
+        answer = line.strip().lower()
+        if answer in ("y", "yes", "n", "no"):
+            return answer.startswith("y")
+
+
+def _unanswered(question: str, why: str) -> IsacError:
+    return IsacError(f"{question}: nobody can answer, standard input {why}; run this on a terminal")
 
 
 def resolved(

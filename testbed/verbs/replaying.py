@@ -39,6 +39,9 @@ def replay(
     paths, name = _split(captures)
     if not paths:
         raise ConfigError("CAPTURE: missing; give a capture file before the experiment")
+    for path in paths:
+        if path.is_dir():
+            raise ConfigError(f"{path}: is a directory; give its capture files, e.g. {_captures(path)}/*.h5")
     experiment = None if name is None else load_experiment(name)
     rows: list[dict[str, Any]] = []
     for path in paths:
@@ -60,6 +63,11 @@ def _split(names: list[str]) -> tuple[list[Path], str | None]:
     if last.endswith(".toml") or (last in presets() and not Path(last).exists()):
         return [Path(name) for name in names[:-1]], last
     return [Path(name) for name in names], None
+
+
+def _captures(folder: Path) -> Path:
+    """Where the captures are, of a run or of a folder with captures."""
+    return folder / "captures" if (folder / "captures").is_dir() else folder
 
 
 def _compared(path: Path, before: "Capture", again: "Capture") -> dict[str, Any]:

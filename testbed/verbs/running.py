@@ -100,7 +100,12 @@ def run(
         print(f"{model.title}: {budget.summary()}")
     try:
         with Display(budget.num_samples, quiet=as_json) as display:
-            results = work.run(path, display.notify, ask)
+
+            def ask_alone(question: str) -> bool:
+                with display.paused():
+                    return ask(question)
+
+            results = work.run(path, display.notify, ask_alone)
         page = work.write_report(path, model, results) if with_report else None
         directory.finish()
     except KeyboardInterrupt:

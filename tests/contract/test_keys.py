@@ -58,6 +58,8 @@ def test_keys_are_made_with_secrets_for_their_owner_only(tmp_path: Path) -> None
     done = isac("keys", tmp_path / "a" / "keys")
     assert (done.returncode, done.stderr) == (0, "")
     assert "on the server: server.key_secret and client.key" in done.stdout
+    # true for both servers: one has a file, the other an option
+    assert "keys = 'DIR' in the file of isac serve, or start isac-sim emulate with --keys DIR" in done.stdout
     modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in (tmp_path / "a" / "keys").iterdir()}
     assert modes == dict(zip(FILES, (0o644, 0o600) * 2, strict=True))
     assert load_server_keys(tmp_path / "a" / "keys").clients == {load_client_keys(tmp_path / "a" / "keys").public}
@@ -242,7 +244,19 @@ def test_a_client_without_keys_is_told_that_they_are_asked_for(keyed: str) -> No
 
 @pytest.mark.emulated
 def test_a_client_with_keys_is_told_that_the_server_has_none(plain: str, made: Path) -> None:
-    assert "if it runs without --keys, connect without" in refusal(plain, made)
+    assert "if it was given none, connect without" in refusal(plain, made)
+
+
+@pytest.mark.emulated
+def test_a_server_with_keys_is_listed_by_who_has_them(keyed: str, made: Path, tmp_path: Path) -> None:
+    without = isac("radios", keyed)
+    assert without.returncode == 1
+    assert "--keys DIR" in without.stdout
+    listed = isac("radios", keyed, "--keys", made)
+    assert (listed.returncode, listed.stderr) == (0, "")
+    assert f"{keyed}: " in listed.stdout and "nodes bs1, bs2, bs3" in listed.stdout
+    assert "client.key_secret: no such file" in isac("radios", keyed, "--keys", tmp_path).stderr
+    assert "only servers have keys" in isac("radios", "--keys", made).stderr
 
 
 @pytest.mark.emulated

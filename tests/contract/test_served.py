@@ -508,6 +508,7 @@ FAULTY = [
     ),
     ({"nodes": [NODE | {"channel": 2}]}, "nodes[0]: channel: found 2; a Pluto has 0 and, with 2R2T, 1"),
     ({"nodes": [NODE | {"device": "plato"}]}, "device 'plato': no such configuration; there are"),
+    ({"nodes": [NODE | {"device": "b200"}]}, "bs1.device: radio = 'pluto:ip:192.168.2.1', and b200 is a usrp"),
     ({"nodes": [NODE | {"device": "mine.toml"}]}, "mine.toml: no such file"),
     ({"nodes": [NODE | {"radio": "uhd:"}]}, "nodes[0]: device: missing; a USRP tells neither its powers"),
     (

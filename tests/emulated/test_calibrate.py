@@ -13,10 +13,11 @@ from typer.testing import CliRunner
 
 from testbed.command import new_app
 from testbed.device import Limits, Reception, Settings
-from testbed.errors import RadioError, SyncError
-from testbed.experiment.calibrate import Wish, calibrate, identity
+from testbed.errors import ConfigError, RadioError, SettingOutOfRange, SyncError
+from testbed.experiment.calibrate import Wish, calibrate, check_wish, identity
+from testbed.experiment.load import load_experiment
 from testbed.radio.base import Radio
-from testbed.radio.devices.calibration import load_calibration
+from testbed.radio.devices.calibration import Calibration, check_place, load_calibration, save_calibration
 from testbed.radio.devices.config import load_device
 from testbed.radio.gains import realise
 from testbed.radio.pluto.radio import PlutoRadio
@@ -24,6 +25,7 @@ from testbed.radio.remote import RemoteRadio
 from testbed.sensing.loopback import fit_loopback, probe
 from testbed.units import undb
 from testbed.verbs.calibrating import calibrate as verb
+from testbed.verbs.calibrating import uncalibrated
 from tests.airs import need_libiio, pluto_process
 from tests.emulator import emulator_process
 
@@ -201,9 +203,25 @@ def test_the_command_writes_a_file_that_can_be_checked(tmp_path: Path) -> None:
     assert made.conditions.fir == "lowpass_4x.ftr"
 
 
+NOWHERE = Path("no such folder") / "x.calibration.toml"
+CABLE = ["--device", "pluto", "--loop", "cable", "--attenuation-db"]
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [
+        (["--device", "pluto", "--temperature-c", "1000"], "temperature_c: found 1000.0; must be less than or equal"),
+        (["--device", "pluto", "--temperature-c", "nan"], "temperature_c: found nan; must be a finite number"),
+        (["--device", "pluto", "--note", "n" * 600], "must have at most 500 characters"),
+        (["--device", "pluto", "--note", "a\nb"], r"--note: found 'a\nb'; must be printable characters on one line"),
+        ([*CABLE, "300"], "attenuation_db: found 300.0; must be less than or equal to 200"),
+        ([*CABLE, "inf"], "attenuation_db: found inf; must be a finite number"),
+        (["--device", "pluto", "--power-dbm", "nan"], "power_dbm: found nan; must be a finite number"),
+        (["--device", "pluto", "--power-dbm", "inf"], "power_dbm: found inf; must be a finite number"),
+        (["--device", "pluto", "--power-dbm", "-300"], "power_dbm: found -300.0; must be greater than or equal"),
+        (["--device", "pluto", "--power-dbm", "-80"], "less than 3 dB above the -89.75 dB of pluto; use -74.8..11.8"),
+        (["--device", "pluto", "--power-dbm", "12"], "above the 0 dB of pluto; use -74.8..11.8 dBm"),
+        (["--device", "pluto", "--out", str(NOWHERE)], f"{NOWHERE}: cannot be written (No such file or directory)"),
         (["--device", "plato"], "device 'plato': no such configuration"),
         (["--device", "pluto", "--node", "r9"], "--node 'r9': no such transmitting node; there are radio1"),
         (["--device", "pluto", "--loop", "cable"], "--loop cable and --attenuation-db go together"),
@@ -215,10 +233,130 @@ def test_the_command_writes_a_file_that_can_be_checked(tmp_path: Path) -> None:
         (["--device", "pluto"], "radio1: is simulated; say with --out where that is to go"),
     ],
 )
-def test_a_calibration_that_cannot_be_is_refused_in_one_line(options: list[str], words: str) -> None:
+def test_a_calibration_that_cannot_be_is_refused_in_one_line(
+    options: list[str], words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if "is simulated" not in words:  # which shows only when it is open
+        monkeypatch.setattr("testbed.experiment.acquire.open_resource", None)
     app = new_app("x", "y")
     app.command()(verb)
     done = CliRunner().invoke(app, ["solo", *options])
     assert done.exception is not None
     assert words in str(done.exception)
     assert "\n" not in str(done.exception)
+
+
+def test_a_name_that_a_calibration_cannot_hold_is_refused_before_it(tmp_path: Path) -> None:
+    path = tmp_path / ("d" * 65 + ".toml")
+    path.write_text('extends = "pluto"')
+    with pytest.raises(ConfigError, match="a name of 65 characters; a calibration is of a configuration with at most"):
+        check_wish(WISH, load_device(path))
+    shorter = tmp_path / ("d" * 64 + ".toml")
+    shorter.write_text('extends = "pluto"')
+    check_wish(WISH, load_device(shorter))
+
+
+def test_a_power_without_steps_below_it_is_refused_by_the_radio_as_well(radio: Radio) -> None:
+    with pytest.raises(
+        SettingOutOfRange, match=r"radio1: -300 dBm is tx_gain_db .*, 0 dB above its lowest; steps need"
+    ):
+        calibrate(radio, DEVICE, identity(radio), replace(WISH, power_dbm=-300.0))
+
+
+class Hotter:
+    """A radio that says its receiver reaches full scale at 300 dB more than it does."""
+
+    def __init__(self, radio: Radio) -> None:
+        self._radio = radio
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._radio, name)
+
+    @property
+    def limits(self) -> Limits:
+        return replace(self._radio.limits, rx_full_scale_dbm=self._radio.limits.rx_full_scale_dbm + 300)
+
+
+def test_what_no_radio_is_like_is_one_line(radio: Radio) -> None:
+    with pytest.raises(RadioError, match=r"^radio1: measured what no radio is like: isolation_db: found ") as caught:
+        calibrate(Hotter(radio), DEVICE, identity(radio), WISH)  # type: ignore[arg-type]
+    assert "\n" not in str(caught.value)
+
+
+@pytest.fixture(scope="module")
+def measured(radio: Radio) -> Calibration:
+    return calibrate(radio, DEVICE, identity(radio), WISH)
+
+
+BEYOND = [
+    (("noise_figure_db", "value"), 500.0, "noise_figure_db: found 500; must be -20..100"),
+    (("noise_figure_db", "value"), -500.0, "noise_figure_db: found -500; must be -20..100"),
+    (("isolation_db", "value"), 1e300, "isolation_db: found 1e+300; must be -60..200"),
+    (("isolation_db", "stderr"), -1.0, "isolation_db.stderr: found -1.0; must be greater than or equal to 0"),
+    (("tx_steps", 1, "level_db", "value"), 1e30, "tx_steps[1].level_db: found 1e+30; must be -200..60"),
+    (("tx_steps", 1, "tx_gain_db"), 201.0, "tx_steps[1].tx_gain_db: found 201.0; must be less than or equal to 200"),
+]
+
+
+def changed(measured: Calibration, where: tuple[str | int, ...], value: float) -> dict[str, Any]:
+    data: dict[str, Any] = measured.model_dump(mode="json", exclude_none=True)
+    table: Any = data
+    for key in where[:-1]:
+        table = table[key]
+    table[where[-1]] = value
+    return data
+
+
+@pytest.mark.parametrize(("where", "value", "words"), BEYOND, ids=[words[:40] for _, _, words in BEYOND])
+def test_numbers_that_no_radio_has_are_refused_when_read(
+    measured: Calibration, tmp_path: Path, where: tuple[str | int, ...], value: float, words: str
+) -> None:
+    path = tmp_path / "x.calibration.toml"
+    path.write_text(tomli_w.dumps(changed(measured, where, value)), encoding="utf-8")
+    with pytest.raises(ConfigError) as caught:
+        load_calibration(path)
+    assert str(caught.value).startswith(f"{path}: {words}")
+    assert "\n" not in str(caught.value)
+
+
+def test_two_steps_at_one_gain_are_refused_when_read(measured: Calibration, tmp_path: Path) -> None:
+    path, first = tmp_path / "x.calibration.toml", measured.tx_steps[0].tx_gain_db
+    path.write_text(tomli_w.dumps(changed(measured, ("tx_steps", 1, "tx_gain_db"), first)), encoding="utf-8")
+    with pytest.raises(ConfigError, match=rf"tx_steps: found tx_gain_db {first:g} twice; every step must have"):
+        load_calibration(path)
+
+
+def test_nothing_is_left_where_a_calibration_cannot_be_written(measured: Calibration, tmp_path: Path) -> None:
+    path = tmp_path / "x.calibration.toml"
+    path.mkdir()
+    for write in (check_place, lambda there: save_calibration(there, measured)):
+        with pytest.raises(ConfigError, match=r"x\.calibration\.toml: .*; choose another place with --out"):
+            write(path)
+        assert list(tmp_path.iterdir()) == [path]
+    check_place(tmp_path / "y.calibration.toml")
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize(("in_run", "words"), [(True, "start a new run"), (False, "run `isac calibrate` again")])
+def test_a_refused_calibration_says_what_helps(measured: Calibration, tmp_path: Path, in_run: bool, words: str) -> None:
+    (tmp_path / "devices").mkdir()
+    if in_run:
+        (tmp_path / "experiment.toml").touch()
+    path = tmp_path / "devices" / "mine.toml"
+    path.write_text('extends = "pluto"')
+    stale = measured.model_copy(update={"date": "2020-01-01T00:00:00+00:00"})
+    with pytest.raises(ConfigError, match="at most 30 are allowed") as caught:
+        stale.check(load_device(path), Settings(2.45e9, 20e6, 0.0, 0.0))
+    assert str(caught.value).endswith(words)
+
+
+def test_no_earlier_calibration_of_any_radio_stands_in_the_way() -> None:
+    model = load_experiment("comp")
+    known = {"device": "pluto", "calibrated": True}
+    rows = {
+        "nodes": tuple(row.model_copy(update=known) for row in model.nodes),
+        "users": tuple(row.model_copy(update=known) for row in model.users),
+    }
+    fresh = uncalibrated(model.model_copy(update=rows))
+    assert len(fresh.users) > 0
+    assert not [row.name for row in fresh.receivers if row.calibrated]

@@ -8,9 +8,11 @@ import socket
 import subprocess
 import sys
 import time
+import tomllib
 from pathlib import Path
 
 import pytest
+import tomli_w
 
 from testbed.capture import check, load
 from testbed.experiment.comp.record import CompRun
@@ -237,6 +239,27 @@ def test_a_replaced_run_comes_back_when_its_successor_captures_nothing(preset: P
     assert (folder / "run" / "captures" / "000_all.h5").read_bytes() == before
     assert isac("run", "run/experiment.toml", *quick, "--overwrite", cwd=folder).returncode == 0
     assert sorted(p.name for p in folder.iterdir()) == ["comp.toml", "run"]
+
+
+def test_a_directory_is_no_capture_to_replay(preset: Path) -> None:
+    folder = preset.parent
+    (folder / "r" / "captures").mkdir(parents=True)
+    one_line(isac("replay", "r", cwd=folder), "r: is a directory; give its capture files, e.g. r/captures/*.h5")
+
+
+def test_a_replay_needs_the_gains_that_it_was_captured_with(preset: Path) -> None:
+    folder = preset.parent
+    assert isac("capture", "solo", "--out", "a.h5", "--frames", "20", cwd=folder).returncode == 0
+    assert isac("init", "solo", cwd=folder).returncode == 0
+    data = tomllib.loads((folder / "solo.toml").read_text())
+    del data["emulator"]
+    for row in (*data["nodes"], *data.get("users", ())):
+        row |= {"radio": f"replay:{folder}/a.h5", "rx_gain_db": "auto"}
+    (folder / "again.toml").write_text(tomli_w.dumps(data))
+    one_line(
+        isac("run", "again.toml", "--out", "r", "--frames", "20", cwd=folder),
+        "rx_gain_db 'auto' of radio1", "fixed rx_gain_db (`isac file info CAPTURE` shows them)", "nothing was captured",
+    )  # fmt: skip
 
 
 def test_an_existing_capture_is_not_replaced_unless_told(preset: Path) -> None:

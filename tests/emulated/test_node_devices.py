@@ -111,7 +111,8 @@ FAULTS = [
     ({"device": "pluto", "channel": 0}, "bs1.device: channel 1: pluto has 1"),
     ({"device": "b210"}, "bs1.device: radio = 'pluto:ip:192.0.2.1', and b210 is a usrp"),
     ({"rx_gain_db": 72.0}, "bs1.device: rx_gain_db: 72 is outside -3..62 of left"),
-    ({"calibrated": True}, "bs1.calibrated: "),
+    ({"calibrated": True}, "users[0].calibrated: only who transmits can be calibrated; remove the line"),
+    ({"fir": "keep", "device": "b200"}, "bs1.device: radio = 'pluto:ip:192.0.2.1', and b200 is a usrp"),
 ]
 
 
@@ -179,11 +180,11 @@ def test_a_calibration_counts_until_it_no_longer_holds(tmp_path: Path) -> None:
     capture = load(tmp_path / "run" / "captures" / "muted.h5")
     assert capture.info["devices"]["radio1"]["calibrated"] == measured.date
     assert capture.node("radio1").limits.tx_steps == measured.tx_departures
-    assert load_calibration(tmp_path / "run" / "devices" / made.name) == measured
+    assert load_calibration(tmp_path / "run" / "devices" / "radio1" / made.name) == measured
 
     # stale: refused before anything is transmitted, but what was measured stays readable, and it can be made anew
     old = (dt.datetime.now(dt.UTC) - dt.timedelta(days=31)).isoformat(timespec="seconds")
-    for place in (made, tmp_path / "run" / "devices" / made.name):
+    for place in (made, tmp_path / "run" / "devices" / "radio1" / made.name):
         save_calibration(place, measured.model_copy(update={"date": old}))
     for words in (["check", mine], ["run", mine, "--out", tmp_path / "second"]):
         assert "it is 31.0 days old, at most 30 are allowed" in failure(invoke(*words))
@@ -241,3 +242,57 @@ def test_a_board_that_serves_a_user_as_well_is_calibrated(tmp_path: Path) -> Non
     assert found.conditions.fir == FILTER.name
     # of 60 dB in the scene; the virtual board sends 15 dBm at full scale, and the configuration says 7
     assert found.isolation_db.value == pytest.approx(60.0 - 8.0, abs=0.2)
+
+
+def test_no_more_of_a_board_is_used_than_its_device_allows(tmp_path: Path) -> None:
+    need_libiio()
+    quiet = board(tmp_path / "boards")
+    quiet.write_text(quiet.read_text().replace("[limits]", "[limits]\ntx_gain_max_db = -40.0"))
+    with pluto_process("comp", "--board", "bs1,u1", "--board", "bs2,u2", "--board", "bs3,u3") as air:
+        experiment = comp_on(dict(air.uris), tmp_path / "mine.toml")
+        told = failure(invoke("capture", experiment, "--power-dbm", -14.0, "--out", tmp_path / "x.h5"))
+        assert "bs1: power: -14.00 dBm needs tx_gain_db" in told
+        words = ("--node", "bs1", "--power-dbm", 0.0, "--out", tmp_path / "left.calibration.toml")
+        assert "above the -40 dB of" in failure(invoke("calibrate", experiment, *words))
+        assert all(is_silent(uri) for uri in air.uris.values())
+
+
+def test_devices_of_one_name_do_not_meet_in_a_run(tmp_path: Path) -> None:
+    """Two boards of a kind, each with a calibration beside its configuration, and with filters of one name."""
+    data = comp_text() | {"power": {"axis_dbm": [-6.5]}}
+    del data["loop"]
+    data["capture"]["num_frames"] = 64
+    for row, taps in (("bs1", FILTER), ("bs2", FILTER.with_name("lowpass_2x.ftr"))):
+        board(tmp_path / row)
+        (tmp_path / row / FILTER.name).write_bytes(taps.read_bytes())
+        node = next(node for node in data["nodes"] if node["name"] == row)
+        node |= {"device": f"{row}/left.toml", "calibrated": True}
+    mine = write(tmp_path / "mine.toml", data)
+    for row in ("bs1", "bs2"):
+        out = tmp_path / row / "left.calibration.toml"
+        done = invoke("calibrate", mine, "--node", row, "--power-dbm", -10.0, "--out", out)
+        assert done.exit_code == 0, (done.output, done.exception)
+    before = node_devices(load_experiment(str(mine)))
+    assert before["bs1"].device.sha256 != before["bs2"].device.sha256
+    assert before["bs1"].calibration != before["bs2"].calibration
+    done = invoke("run", mine, "--out", tmp_path / "run", "--no-report")
+    assert done.exit_code == 0, (done.output, done.exception)
+    after = node_devices(load_experiment(str(tmp_path / "run" / "experiment.toml")))
+    for row in ("bs1", "bs2"):
+        assert after[row].provenance() == before[row].provenance()
+        assert after[row].calibration == before[row].calibration
+
+
+def test_a_device_that_cannot_be_copied_leaves_the_earlier_run_where_it_was(tmp_path: Path) -> None:
+    board(tmp_path / "boards")
+    assert invoke("init", "solo", "--out", tmp_path / "mine.toml").exit_code == 0
+    out = tmp_path / "run"
+    assert invoke("run", tmp_path / "mine.toml", "--frames", 64, "--out", out, "--no-report").exit_code == 0
+    data = load_toml(tmp_path / "mine.toml")
+    data["nodes"][0]["device"] = "boards/left.toml"
+    model = load_experiment(str(write(tmp_path / "mine.toml", data)))
+    (tmp_path / "boards" / "left.toml").unlink()
+    with pytest.raises(ConfigError, match=r"left\.toml: no such file"):
+        CompRun.create(out, model, overwrite=True)
+    assert (out / "captures" / "muted.h5").is_file()
+    assert not out.with_name("run.old").exists()

@@ -213,11 +213,19 @@ def test_a_missing_file_a_directory_and_a_path_through_a_file_are_one_line(tmp_p
     assert "cannot be read" in file_fault(tmp_path / "my.toml" / "x.toml")
 
 
+def test_a_list_of_one_wrong_entry_is_one_fault():
+    data = comp_text()
+    data["power"] = {"axis_dbm": ["loud"]}
+    assert fault_of(data).count("power.axis_dbm") == 1
+    data["power"] = {"axis_dbm": []}
+    assert "power.axis_dbm: found []; must have at least 1 item" in fault_of(data)
+
+
 def test_a_huge_file_is_refused_before_it_is_read(tmp_path):
     with (tmp_path / "my.toml").open("wb") as file:
         file.truncate(1 << 40)  # sparse: a terabyte of nothing
 
-    assert f"at most {MAX_CONFIG_BYTES} expected" in file_fault(tmp_path / "my.toml")
+    assert f"more than {MAX_CONFIG_BYTES} bytes" in file_fault(tmp_path / "my.toml")
 
 
 # Presets and scenes

@@ -1,6 +1,7 @@
 """Device configurations and filters: what is shipped is in order, and a mistake is one line that says which."""
 
 import ast
+import os
 import runpy
 from collections.abc import Callable
 from pathlib import Path
@@ -168,6 +169,8 @@ TAPS = "100,100\n" * 128
         (HEAD.replace("TX 3", "TX 4") + TAPS, "channels TX 4, RX 3; must be 1, 2, or 3"),
         (HEAD + TAPS + "tail\n", "line 131: found 'tail'; must be a header, or taps TX,RX"),
         (HEAD + TAPS + "1.5,1\n", "line 131: found '1.5,1'"),
+        (HEAD + "1" * 5000 + "\n", "line 3: found '1111111111111111111111111111111111111111'; must be a header, or"),
+        ("#" * 100_001, "larger than 100000 bytes; not a .ftr file"),
         ("\u00e9" + HEAD, "not plain text"),
     ],
 )
@@ -215,7 +218,13 @@ MISTAKES: list[tuple[Callable[[], dict[str, Any]], str, object, str]] = [
     (pluto, "firmware.recommended", "v0.30", "recommended: found v0.30, older than minimum = v0.32"),
     (pluto, "uboot.mode", "2r2t", "mode: '2r2t' needs compatible = 'ad9361'; found None"),
     (pluto, "uboot.mode", "3r3t", "uboot.mode: found '3r3t'; must be '1r1t' or '2r2t'"),
-    (pluto, "uboot.ipaddr", "$(reboot)", "uboot.ipaddr: found '$(reboot)'; must match pattern"),
+    (pluto, "uboot.ipaddr", "$(reboot)", "uboot.ipaddr: found '$(reboot)'; must be an IPv4 address"),
+    (pluto, "uboot.ipaddr", "999.1.1.1", "uboot.ipaddr: found '999.1.1.1'; must be an IPv4 address"),
+    (pluto, "uboot.ipaddr_host", "10.0.0.1\nreboot", r"uboot.ipaddr_host: found '10.0.0.1\nreboot'; must be"),
+    (pluto, "title", "mine\nrm -rf ~", r"title: found 'mine\nrm -rf ~'; must be printable characters on one line"),
+    (usrp, "firmware.image", 'HG"; rm -rf ~; "', "firmware.image: found 'HG\"; rm -rf ~; \"'; must match pattern"),
+    (usrp, "usrp.addr", "192.168.10.256", "usrp.addr: found '192.168.10.256'; must be an IPv4 address"),
+    (usrp, "usrp.addr", "192.168.10.2:49153", "usrp.addr: found '192.168.10.2:49153'; must be a host's name or IP"),
     (pluto, "uboot.xo_correction", 40_100_000, "uboot.xo_correction: found 40100000; must be less than or equal to"),
     (pluto, "fir", "gone.ftr", "gone.ftr: no such file; give the path of a .ftr file"),
     (pluto, "usrp.type", "b200", "usrp: unknown key"),
@@ -345,6 +354,63 @@ def test_names_are_looked_for_in_own_folders_first(tmp_path: Path, monkeypatch: 
         load_device("plato")
 
 
+def test_a_name_is_not_hijacked_by_a_file_of_the_working_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path / "pluto", pluto())
+    write(tmp_path / "another", pluto())
+    assert load_device("pluto").path == FOLDER / "pluto" / "pluto.toml"
+    assert load_device("another").config.title == "mine"
+    assert load_device("./pluto").config.title == "mine"
+    assert f"file {FOLDER / 'pluto' / 'pluto.toml'}\n" in runner.invoke(app, ["show", "pluto"]).stdout
+
+
+@pytest.mark.parametrize("part", ["another", "gone"])
+def test_a_folder_of_configurations_that_is_none_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, part: str
+) -> None:
+    (tmp_path / "another").touch()
+    monkeypatch.setenv(device_config.FOLDERS_VARIABLE, str(tmp_path / part))
+    with pytest.raises(ConfigError, match=rf"^ISAC_DEVICES: '.*/{part}' is no folder; name folders") as caught:
+        load_device("pluto")
+    assert "\n" not in str(caught.value)
+
+
+def test_only_regular_files_are_read_and_no_link_goes_round(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.toml")
+    os.mkfifo(tmp_path / "pipe.ftr")
+    os.mkfifo(tmp_path / "pipe.calibration.toml")
+    for name in ("loop.toml", "loop.ftr"):
+        (tmp_path / name).symlink_to(tmp_path / name)
+    (tmp_path / "zero.toml").symlink_to("/dev/zero")
+    (tmp_path / "zero.ftr").symlink_to("/dev/zero")
+    write(tmp_path / "mine.toml", {"extends": "pluto", "fir": "loop.ftr"})
+    for name, words in (
+        ("pipe.toml", "is no regular file"), ("pipe.ftr", "is no regular file"),
+        ("pipe.calibration.toml", "is no regular file"), ("zero.toml", "is no regular file"),
+        ("zero.ftr", "is no regular file"), ("loop.toml", "leads nowhere"), ("loop.ftr", "cannot be read"),
+        ("mine.toml", "loop.ftr: leads nowhere"),
+    ):  # fmt: skip
+        done = runner.invoke(app, ["check", str(tmp_path / name)])
+        assert done.exit_code == 1, name
+        (line,) = done.stderr.splitlines()
+        assert words in line
+    with pytest.raises(ConfigError, match=r"loop\.toml: leads nowhere"):
+        load_device(tmp_path / "loop.toml")
+
+
+def test_lines_for_a_shell_have_no_words_of_their_own(tmp_path: Path) -> None:
+    data = usrp()
+    data["firmware"] |= {"image": "B210"}
+    lines = commands(load_device(write(tmp_path / "two\nreboot.toml", data)))
+    assert not [line for line in lines if "\n" in line or "None" in line or line.startswith("reboot")]
+    assert lines[0] == "# two?reboot: mine"
+    assert "# its image is B210; UHD gives one to a device on USB whenever it opens it" in lines
+    shipped = commands(load_device("x310-ubx"))
+    assert "uhd_image_loader --args type=x300,addr=192.168.40.2,fpga=XG" in shipped
+
+
 def test_commands_are_printed_and_nothing_is_run(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("subprocess.Popen", None)
     done = runner.invoke(app, ["commands", "pluto-rev-c-external"])
@@ -428,6 +494,8 @@ def test_a_board_that_is_not_what_its_configuration_says_is_refused_in_one_line(
     for words in ("1 channels, needs 2", "carrier 325000000..3800000000, needs 70000000..6000000000"):
         assert words in text
     assert "\n" not in text
+    with pytest.raises(RadioUnavailable, match=r"^bs1: is a usrp, and the device mine a pluto; name its own device$"):
+        check_board(node.device, "bs1", limits, {"kind": "usrp"}, 2)
     wide = Limits(
         "pluto", False, 1, 1, 70e6, 6e9, 521e3, 61.44e6, -89.75, 0, 0.25, -3, 71, 1, 12, 2048, 15.0, 10.2, 1 << 20
     )

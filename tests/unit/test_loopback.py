@@ -118,7 +118,7 @@ def calibration(**changes: Any) -> Calibration:
         "dc_q": estimate,
         "iq_gain_db": estimate,
         "iq_phase_deg": estimate,
-        "tx_steps": [step, step],
+        "tx_steps": [step, step | {"tx_gain_db": -1.0}],
         "tx_slope": estimate,
         "tx_nonlinearity_db": estimate,
     }  # fmt: skip

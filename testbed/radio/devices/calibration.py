@@ -5,12 +5,14 @@ filter, and to the days after it was made. Anything else is refused with the rea
 looks like one that is true here.
 """
 
+import contextlib
 import datetime as dt
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import tomli_w
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from testbed.config import StrictModel, load
 from testbed.device import Limits, Settings, Steps
@@ -19,6 +21,24 @@ from testbed.measurement import Estimate
 from testbed.radio.devices.config import Device
 
 _FUTURE = dt.timedelta(minutes=5)  # clocks differ
+MAX_NAME = 64  # characters of a configuration's name
+
+
+def _within(low: float, high: float) -> Callable[[Estimate], Estimate]:
+    def check(estimate: Estimate) -> Estimate:
+        if not low <= estimate.value <= high:
+            raise ValueError(f"found {estimate.value:g}; must be {low:g}..{high:g}")
+        return estimate
+
+    return check
+
+
+# wider than any radio is: what lies outside was not measured
+GainDb = Annotated[float, Field(ge=-200, le=200)]
+PowerDbm = Annotated[float, Field(ge=-200, le=100)]
+NoiseFigureDb = Annotated[Estimate, AfterValidator(_within(-20, 100))]
+IsolationDb = Annotated[Estimate, AfterValidator(_within(-60, 200))]
+LevelDb = Annotated[Estimate, AfterValidator(_within(-200, 60))]
 
 
 class Conditions(StrictModel):
@@ -26,9 +46,9 @@ class Conditions(StrictModel):
 
     carrier_hz: float = Field(gt=0)
     sample_rate_hz: float = Field(gt=0)
-    tx_gain_db: float  # at which latency, isolation and IQ imbalance were measured
-    rx_gain_db: float
-    power_dbm: float  # mean, at the transmit port
+    tx_gain_db: GainDb  # at which latency, isolation and IQ imbalance were measured
+    rx_gain_db: GainDb
+    power_dbm: PowerDbm  # mean, at the transmit port
     fir: str = Field(min_length=1, max_length=200)  # filter, by name
     loop: Literal["antennas", "cable"]  # between transmitter and receiver
     attenuation_db: float | None = Field(default=None, ge=0, le=200)  # of the cable
@@ -39,7 +59,7 @@ class Conditions(StrictModel):
 class NoisePoint(StrictModel):
     """Noise at one receive gain, nothing transmitted."""
 
-    rx_gain_db: float
+    rx_gain_db: GainDb
     # in the sampled band, at the antenna port, rounding taken off; none where rounding hides it
     noise_dbm: Estimate | None = None
     noise_lsb: float = Field(ge=0)  # rms per rail, rounding included
@@ -49,8 +69,8 @@ class NoisePoint(StrictModel):
 class GainStep(StrictModel):
     """Level of the transmitter at one setting, relative to the loudest that was measured."""
 
-    tx_gain_db: float
-    level_db: Estimate
+    tx_gain_db: GainDb
+    level_db: LevelDb
 
 
 class SelfTap(StrictModel):
@@ -65,7 +85,7 @@ class Calibration(StrictModel):
     """Results of one board."""
 
     layout: Literal[1] = 1
-    device: str = Field(min_length=1, max_length=64)  # name of its configuration
+    device: str = Field(min_length=1, max_length=MAX_NAME)  # name of its configuration
     device_sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
     model: str = Field(max_length=200)
     serial: str = Field(max_length=64)  # empty where the board does not tell
@@ -75,10 +95,10 @@ class Calibration(StrictModel):
     conditions: Conditions
     latency_samples: Estimate  # from the first sample sent to the first received, modulo the frame
     latency_repeats: bool  # whether it came out the same every time the transmission began anew
-    isolation_db: Estimate  # all that leaks from transmit port to receive port, a positive number
+    isolation_db: IsolationDb  # all that leaks from transmit port to receive port, a positive number
     self_taps: tuple[SelfTap, ...] = Field(max_length=64)
     noise: tuple[NoisePoint, ...] = Field(min_length=1, max_length=256)
-    noise_figure_db: Estimate  # at the highest gain
+    noise_figure_db: NoiseFigureDb  # at the highest gain
     dc_i: Estimate  # relative to full scale, nothing transmitted, at the receive gain of the conditions
     dc_q: Estimate
     iq_gain_db: Estimate  # Q rail over I rail, of transmitter and receiver together
@@ -93,6 +113,13 @@ class Calibration(StrictModel):
             _ = self.made
         except ValueError:
             raise ValueError(f"date: found '{self.date[:40]}'; must read like 2026-07-01T12:00:00+00:00") from None
+        return self
+
+    @model_validator(mode="after")
+    def _distinct(self) -> "Calibration":
+        gains_db = [step.tx_gain_db for step in self.tx_steps]
+        if twice := [gain_db for gain_db in gains_db if gains_db.count(gain_db) > 1]:
+            raise ValueError(f"tx_steps: found tx_gain_db {twice[0]:g} twice; every step must have a gain of its own")
         return self
 
     @property
@@ -197,7 +224,10 @@ class Calibration(StrictModel):
             if off_c > table.max_temperature_offset_c:
                 reasons.append(f"it was made at {made_at.temperature_c:g} degrees, now it is {temperature_c:g}")
         if reasons:
-            raise ConfigError(f"{where}: calibration refused: {'; '.join(reasons)}; run `isac calibrate` again")
+            # a run counts with the copy that it made when it began
+            in_run = where.parent.name == "devices" and (where.parent.parent / "experiment.toml").is_file()
+            again = "start a new run" if in_run else "run `isac calibrate` again"
+            raise ConfigError(f"{where}: calibration refused: {'; '.join(reasons)}; {again}")
 
 
 def _told(estimate: Estimate, digits: int) -> str:
@@ -213,6 +243,22 @@ def load_calibration(path: Path) -> Calibration:
     return load(path, Calibration)
 
 
+def check_place(path: Path) -> None:
+    """Refuse a place that `save_calibration` could not write to; nothing is left there.
+
+    Raises:
+        ConfigError: one line.
+    """
+    part = _part(path)
+    try:
+        if path.is_dir():
+            raise ConfigError(f"{path}: is a folder; choose another place with --out")
+        part.touch()
+        part.unlink()
+    except (OSError, ValueError) as exc:
+        raise _unwritable(path, exc) from exc
+
+
 def save_calibration(path: Path, calibration: Calibration) -> None:
     """Write a calibration whole or not at all.
 
@@ -221,11 +267,21 @@ def save_calibration(path: Path, calibration: Calibration) -> None:
     """
     head = "# Measured by `isac calibrate`; not to be edited. It holds for this one board, for some time.\n"
     data: dict[str, Any] = calibration.model_dump(mode="json", exclude_none=True)
-    part = path.with_name(path.name + ".part")
+    part = _part(path)
     try:
         part.write_text(head + tomli_w.dumps(data), encoding="utf-8")
         part.replace(path)
-    except OSError as exc:
-        raise ConfigError(
-            f"{path}: cannot be written ({exc.strerror or exc}); choose another place with --out"
-        ) from exc
+    except (OSError, ValueError) as exc:
+        raise _unwritable(path, exc) from exc
+    finally:
+        with contextlib.suppress(OSError, ValueError):
+            part.unlink(missing_ok=True)
+
+
+def _part(path: Path) -> Path:
+    return path.with_name(path.name + ".part")
+
+
+def _unwritable(path: Path, exc: OSError | ValueError) -> ConfigError:
+    told = exc.strerror or exc if isinstance(exc, OSError) else exc
+    return ConfigError(f"{path}: cannot be written ({told}); choose another place with --out")

@@ -1,10 +1,12 @@
 """What somebody has to do so that a board and its host are as the configuration says: lines to read and type.
 
-Nothing here runs anything. A line that begins with '#' is for people, the others are for a shell.
+Nothing here runs anything. A line that begins with '#' is for people, the others are for a shell: what comes from a
+file is quoted there, and never ends a line.
 """
 
+import json
+import shlex
 from collections.abc import Iterator
-from pathlib import Path
 
 from testbed.radio.devices.config import Device, PlutoConfig, UsrpConfig
 from testbed.radio.pluto.settings import STANDARD_FIR
@@ -15,7 +17,10 @@ FACTORY_ADDRESS = "192.168.2.1"
 def commands(device: Device) -> list[str]:
     """All lines, in the order in which one would go through them."""
     config = device.config
-    lines = [f"# {device.name}: {config.title}", "# nothing below was run; it is for the owner of the board to decide"]
+    lines = [
+        f"# {_printable(device.name)}: {config.title}",
+        "# nothing below was run; it is for the owner of the board to decide",
+    ]
     if isinstance(config, PlutoConfig):
         lines += _pluto(device, config)
     if isinstance(config, UsrpConfig):
@@ -30,10 +35,15 @@ def commands(device: Device) -> list[str]:
     return lines
 
 
+def _printable(text: str) -> str:
+    """For a line that is one line: names of files may hold anything."""
+    return "".join(char if char.isprintable() else "?" for char in text)
+
+
 def _pluto(device: Device, config: PlutoConfig) -> Iterator[str]:
     uboot, firmware = config.uboot, config.firmware
     newer = "" if firmware.recommended is None else f", better {firmware.recommended}"
-    address = uboot.ipaddr or FACTORY_ADDRESS
+    address = shlex.quote(uboot.ipaddr or FACTORY_ADDRESS)
     yield ""
     yield f"# the board's firmware: {firmware.minimum} or newer{newer}; a newer one: copy pluto.frm to its drive, eject"
     yield f"iio_attr -u ip:{address} -C fw_version"
@@ -45,15 +55,14 @@ def _pluto(device: Device, config: PlutoConfig) -> Iterator[str]:
         yield f"ssh root@{address} \"fw_printenv | grep -E '^({'|'.join(names)})='\""
         yield f"# and these, typed on the board (ssh root@{address}), make them what they must be"
         for name, value in settings:
-            yield f"fw_setenv {name} {value}".rstrip()
+            yield f"fw_setenv {name} {shlex.quote(value)}" if value else f"fw_setenv {name}"
         yield "reboot"
     if uboot.ipaddr is not None and uboot.ipaddr != FACTORY_ADDRESS:
         yield f"# the board is at {FACTORY_ADDRESS} until then, if it is as it left the factory"
     if device.fir != STANDARD_FIR:
-        named = f'"{Path(device.fir)}"' if device.ftr is not None else f'"{device.fir}"'
         yield ""
         yield "# the filter is loaded by the driver, which a node says in its experiment"
-        yield f"# fir = {named}"
+        yield f"# fir = {json.dumps(device.fir)}"
 
 
 def _variables(config: PlutoConfig) -> Iterator[tuple[str, str]]:
@@ -79,10 +88,13 @@ def _usrp(config: UsrpConfig) -> Iterator[str]:
     yield "uhd_config_info --version"
     yield "# its images for the device, and what the device says of itself"
     yield "uhd_images_downloader"
-    yield f'uhd_usrp_probe --args "{config.device_args()}"'
-    if firmware.image is not None:
+    yield f"uhd_usrp_probe --args {shlex.quote(config.device_args())}"
+    if firmware.image is not None and usrp.addr is None:
+        yield f"# its image is {firmware.image}; UHD gives one to a device on USB whenever it opens it"
+    elif firmware.image is not None:
         yield f"# another image than {firmware.image} is on it: this writes that one, then switch it off and on"
-        yield f'uhd_image_loader --args "type={usrp.type},addr={usrp.addr},fpga={firmware.image}"'
+        arguments = f"type={usrp.type},addr={usrp.addr},fpga={firmware.image}"
+        yield f"uhd_image_loader --args {shlex.quote(arguments)}"
     if "external" in (usrp.clock_source, usrp.time_source):
         yield "# 10 MHz at REF IN" + (", a pulse per second at PPS IN" if usrp.time_source == "external" else "")
 

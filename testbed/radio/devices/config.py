@@ -8,9 +8,11 @@ Files have names: the stem of a `.toml` below one of the folders in ISAC_DEVICES
 the package. A path does as well.
 """
 
+import contextlib
 import hashlib
 import json
 import os
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -29,6 +31,7 @@ from testbed.radio.devices.tables import (
     HostTable,
     LimitsTable,
     PowerTable,
+    Title,
     UbootTable,
     UsrpTable,
     version,
@@ -46,7 +49,7 @@ class DeviceConfig(StrictModel):
     """What every device configuration has."""
 
     kind: str  # class of the device: 'pluto' or 'usrp'
-    title: str = Field(min_length=1, max_length=120)
+    title: Title
     serial: str | None = Field(default=None, pattern=r"^[A-Za-z0-9_-]{1,64}$")  # of one board; none: of any of its kind
     limits: LimitsTable
     power: PowerTable
@@ -210,9 +213,26 @@ def canonical_sha256(data: Any) -> str:
 
 
 def folders() -> list[Path]:
-    """Where names are looked for, the first one first."""
+    """Where names are looked for, the first one first.
+
+    Raises:
+        ConfigError: what ISAC_DEVICES names is no folder.
+    """
     named = [Path(part) for part in os.environ.get(FOLDERS_VARIABLE, "").split(os.pathsep) if part]
+    for folder in named:
+        if not _there(folder.is_dir):
+            raise ConfigError(
+                f"{FOLDERS_VARIABLE}: '{folder}' is no folder; name folders of configurations, with '{os.pathsep}' "
+                f"between them"
+            )
     return [*named, Path(__file__).parents[3] / "firmware_configs"]
+
+
+def _there(asked: Callable[[], bool]) -> bool:
+    """Whether a path is what is asked; one that cannot be looked at, as it is too long, is not."""
+    with contextlib.suppress(OSError):
+        return asked()
+    return False
 
 
 def device_names() -> dict[str, Path]:
@@ -226,20 +246,22 @@ def device_names() -> dict[str, Path]:
 
 
 def device_path(name_or_path: str) -> Path:
-    """File of a configuration: a .toml path, else a name.
+    """File of a configuration: a .toml path, else a name, else the path of any other file.
 
     Raises:
         ConfigError: there is none; the line says which there are.
     """
     path = Path(name_or_path)
-    if path.suffix == ".toml" or path.is_file():
+    if path.suffix == ".toml":
         return path
     known = device_names()
     if name_or_path not in known:
+        if _there(path.is_file):
+            return path
         there = ", ".join(known) or "none"
         raise ConfigError(
-            f"device '{name_or_path}': no such configuration; there are {there}; give one of them, the path of a .toml "
-            f"file, or a folder of them in {FOLDERS_VARIABLE}"
+            f"device '{name_or_path[:80]}': no such configuration; there are {there}; give one of them, the path of a "
+            f".toml file, or a folder of them in {FOLDERS_VARIABLE}"
         )
     return known[name_or_path]
 
@@ -263,7 +285,7 @@ def load_device(name_or_path: str | Path) -> Device:
         fir = config.fir
         if fir not in (STANDARD_FIR, KEEP_FIR):
             # beside the file that names it, not the one that extends that
-            fir = str((origins["fir"].parent / fir).resolve())
+            fir = str(_real(origins["fir"].parent / fir))
             ftr = read_ftr(Path(fir))
             try:
                 config.check_filter(ftr)
@@ -276,7 +298,7 @@ def _merged(path: Path) -> tuple[dict[str, Any], tuple[str, ...], dict[str, Path
     """All tables of a chain of files, the names of the files, and which file a key of the top level came from."""
     layers: list[tuple[Path, dict[str, Any]]] = []
     while True:
-        if path.resolve() in (found.resolve() for found, _ in layers):
+        if _real(path) in (_real(found) for found, _ in layers):
             around = " -> ".join([found.name for found, _ in layers] + [path.name])
             raise ConfigError(f"{layers[0][0]}: extends: goes round in a circle ({around}); end it in a file without")
         if len(layers) == MAX_CHAIN:
@@ -297,10 +319,23 @@ def _merged(path: Path) -> tuple[dict[str, Any], tuple[str, ...], dict[str, Path
     return merged, tuple(found.stem for found, _ in layers), origins
 
 
+def _real(path: Path) -> Path:
+    """Where a path leads.
+
+    Raises:
+        ConfigError: nowhere.
+    """
+    try:
+        return path.resolve()
+    except (OSError, RuntimeError, ValueError) as exc:  # RuntimeError: a link that leads to itself
+        told = exc.strerror if isinstance(exc, OSError) else exc
+        raise ConfigError(f"{path}: leads nowhere ({told}); give the path of a file") from None
+
+
 def _base(path: Path, base: str) -> Path:
     """The file that one extends: beside it, else of that name in the folders of configurations."""
     beside = path.parent / (base if base.endswith(".toml") else f"{base}.toml")
-    if beside.is_file():
+    if _there(beside.is_file):
         return beside
     known = {} if base.endswith(".toml") else device_names()
     if base not in known:

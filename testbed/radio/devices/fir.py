@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from testbed.config import read_regular
 from testbed.errors import ConfigError
 
 TAP_SUM = 1 << 16
@@ -30,9 +31,10 @@ _MAX_BYTES = 100_000
 _GRID = 1 << 14  # frequencies that a response is looked at
 _NEAR_HALF = 1e-6  # of a tap's last digit: as close, another library might round it the other way
 
-_TX = re.compile(r"TX (\d+) GAIN (-?\d+) INT (\d+)")
-_RX = re.compile(r"RX (\d+) GAIN (-?\d+) DEC (\d+)")
-_PAIR = re.compile(r"\s*(-?\d+)\s*(?:,\s*(-?\d+)\s*)?")
+_INT = r"(-?\d{1,9})"  # Python makes no integer of thousands of digits
+_TX = re.compile(rf"TX {_INT} GAIN {_INT} INT {_INT}")
+_RX = re.compile(rf"RX {_INT} GAIN {_INT} DEC {_INT}")
+_PAIR = re.compile(rf"\s*{_INT}\s*(?:,\s*{_INT}\s*)?")
 _IGNORED = re.compile(r"(RTX|RRX|BWTX|BWRX)\b")  # clock rates and analogue filters: the testbed sets its own
 
 
@@ -186,9 +188,10 @@ def read_ftr(path: Path) -> Ftr:
 
 def _text(path: Path) -> str:
     try:
-        if path.stat().st_size > _MAX_BYTES:
+        data = read_regular(path, _MAX_BYTES)
+        if len(data) > _MAX_BYTES:
             raise ConfigError(f"{path}: larger than {_MAX_BYTES} bytes; not a .ftr file")
-        return path.read_text(encoding="ascii")
+        return data.decode("ascii")
     except FileNotFoundError:
         raise ConfigError(f"{path}: no such file; give the path of a .ftr file") from None
     except OSError as exc:

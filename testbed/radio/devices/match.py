@@ -1,7 +1,8 @@
-"""Whether the board that was opened is the one that its configuration describes."""
+"""Whether the board that was opened is the one that its configuration describes, and what of it may be used."""
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 
 from testbed.device import Limits
 from testbed.errors import RadioUnavailable
@@ -23,6 +24,10 @@ def check_board(device: Device, name: str, limits: Limits, attributes: Mapping[s
         RadioUnavailable: one line with all that differs.
     """
     config, faults = device.config, []
+    if (kind := attributes.get("kind", config.kind)) != config.kind:
+        raise RadioUnavailable(
+            f"{name}: is a {kind}, and the device {device.name} a {config.kind}; name its own device"
+        )
     firmware = attributes.get("fw_version", "")
     found = re.match(r"v?\d+(\.\d+)+", firmware)
     if found and version(found[0]) < version(config.firmware.minimum):
@@ -44,3 +49,18 @@ def check_board(device: Device, name: str, limits: Limits, attributes: Mapping[s
             f"{name}: the board is not as {device.name} says: {'; '.join(faults)}; "
             f"`isac device commands {device.name}` prints what to set"
         )
+
+
+def narrowed(limits: Limits, device: Device) -> Limits:
+    """Limits of a board, and no more than its configuration allows. It may always be quieter."""
+    table = device.config.limits
+    return replace(
+        limits,
+        carrier_min_hz=max(limits.carrier_min_hz, table.carrier_min_hz),
+        carrier_max_hz=min(limits.carrier_max_hz, table.carrier_max_hz),
+        sample_rate_min_hz=max(limits.sample_rate_min_hz, table.sample_rate_min_hz),
+        sample_rate_max_hz=min(limits.sample_rate_max_hz, table.sample_rate_max_hz),
+        tx_gain_max_db=max(min(limits.tx_gain_max_db, table.tx_gain_max_db), limits.tx_gain_min_db),
+        rx_gain_min_db=max(limits.rx_gain_min_db, table.rx_gain_min_db),
+        rx_gain_max_db=min(limits.rx_gain_max_db, table.rx_gain_max_db),
+    )

@@ -4,10 +4,11 @@ Nothing of it is written to a board. Ranges are those of the device class: a num
 whatever the board.
 """
 
+import ipaddress
 import re
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from testbed.config import StrictModel
 
@@ -40,6 +41,36 @@ MASTER_CLOCKS_HZ: dict[str, tuple[tuple[float, float], ...]] = {  # closed range
 }
 B2XX_TWO_CHANNELS_HZ = 30.72e6  # highest master clock of a B210 that uses both channels
 Version = Annotated[str, Field(pattern=r"^v?\d{1,4}(\.\d{1,4}){1,3}$")]
+
+
+def _printable(text: str) -> str:
+    if not text.isprintable():
+        raise ValueError(f"found {text[:60]!a}; must be printable characters on one line")
+    return text
+
+
+def _ip_address(text: str) -> str:
+    try:
+        return str(ipaddress.IPv4Address(text))
+    except ValueError:
+        raise ValueError(f"found {text[:40]!r}; must be an IPv4 address, four numbers up to 255") from None
+
+
+def _host(text: str) -> str:
+    """A name, unless it looks like an address: then it must be one."""
+    if re.fullmatch(r"[0-9.]+", text):
+        return _ip_address(text)
+    if ":" in text:
+        try:
+            ipaddress.IPv6Address(text)
+        except ValueError:
+            raise ValueError(f"found '{text}'; must be a host's name or IP address") from None
+    return text
+
+
+IpAddress = Annotated[str, AfterValidator(_ip_address)]
+Host = Annotated[str, Field(pattern=r"^[A-Za-z0-9.:-]{1,64}$"), AfterValidator(_host)]
+Title = Annotated[str, Field(min_length=1, max_length=120), AfterValidator(_printable)]
 Name = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9_.:/ -]+$")]
 
 
@@ -104,7 +135,7 @@ class FirmwareTable(StrictModel):
 
     minimum: Version  # older ones are refused
     recommended: Version | None = None
-    image: str | None = Field(default=None, min_length=1, max_length=64)  # of an FPGA: HG, XG, ...
+    image: str | None = Field(default=None, pattern=r"^[A-Za-z0-9._-]{1,64}$")  # of an FPGA: HG, XG, ...
 
     @model_validator(mode="after")
     def _ordered(self) -> "FirmwareTable":
@@ -122,8 +153,8 @@ class UbootTable(StrictModel):
     refclk_source: Literal["internal", "external"] | None = None  # of rev. C and D, 40 MHz
     xo_correction: int | None = Field(default=None, ge=39_992_000, le=40_008_000)  # of the crystal, Hz, as measured
     hostname: str | None = Field(default=None, pattern=r"^[a-z][a-z0-9-]{0,30}$")
-    ipaddr: str | None = Field(default=None, pattern=r"^\d{1,3}(\.\d{1,3}){3}$")  # of the board, on its USB network
-    ipaddr_host: str | None = Field(default=None, pattern=r"^\d{1,3}(\.\d{1,3}){3}$")  # of the host, on that network
+    ipaddr: IpAddress | None = None  # of the board, on its USB network
+    ipaddr_host: IpAddress | None = None  # of the host, on that network
 
     @model_validator(mode="after")
     def _fits(self) -> "UbootTable":
@@ -136,7 +167,7 @@ class UsrpTable(StrictModel):
     """How UHD is to open a device, and what to set on it."""
 
     type: Literal["b200", "x300"]  # UHD's name of the family
-    addr: str | None = Field(default=None, pattern=r"^[A-Za-z0-9.:-]{1,64}$")  # of a device on the network
+    addr: Host | None = None  # of a device on the network
     args: dict[str, str | int | float] = {}  # further device arguments, as UHD has them
     master_clock_rate_hz: float = Field(gt=0)
     clock_source: Literal["internal", "external", "gpsdo"] = "internal"

@@ -26,6 +26,8 @@ log = logging.getLogger(__name__)
 class PlutoRadio(BoardChannel[Board]):
     """One channel of a Pluto. Two radios on one board share its carrier, sample rate and buffers."""
 
+    kind = "pluto"
+
     def __init__(
         self,
         resource: str,

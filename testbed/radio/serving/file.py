@@ -6,7 +6,7 @@ from pydantic import Field, model_validator
 
 from testbed.config import StrictModel, load
 from testbed.errors import ConfigError
-from testbed.radio.devices.config import load_device
+from testbed.radio.devices.config import PlutoConfig, UsrpConfig, load_device
 from testbed.radio.pluto.settings import KEEP_FIR, STANDARD_FIR
 from testbed.radio.resources import BOARDS, PLUTO, REPLAY, USRP, WIRE, Options, check_resource
 from testbed.radio.safety import SafetyTable
@@ -52,7 +52,16 @@ class ServedTable(StrictModel):
         """How to open it; ConfigError where its device's configuration cannot be used."""
         tx_dbm, rx_dbm, fir, device = self.tx_full_scale_dbm, self.rx_full_scale_dbm, self.fir, None
         if self.device is not None:
-            device = load_device(self.device)
+            try:
+                device = load_device(self.device)
+            except ConfigError as exc:
+                raise ConfigError(f"{self.name}.device: {exc}") from None
+            for scheme, kind in ((PLUTO, PlutoConfig), (USRP, UsrpConfig)):
+                if self.radio.startswith(scheme) and not isinstance(device.config, kind):
+                    raise ConfigError(
+                        f"{self.name}.device: radio = '{self.radio}', and {device.name} is a "
+                        f"{device.config.kind}; name its own device"
+                    )
             power = device.config.power
             tx_dbm = power.tx_full_scale_dbm if tx_dbm is None else tx_dbm
             rx_dbm = power.rx_full_scale_dbm if rx_dbm is None else rx_dbm

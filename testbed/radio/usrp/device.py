@@ -12,6 +12,8 @@ from testbed.radio.usrp.settings import RATE_TOLERANCE, silence
 from testbed.radio.usrp.uhd_library import load, version, version_number
 
 _REF_LOCK_S = 2.0
+# arguments on which limits and timing of a configuration rest
+_CONFIGURED = ("master_clock_rate", "clock_source", "time_source", "num_recv_frames", "num_send_frames")
 _SHOWN = ("type", "addr", "serial")  # device arguments that tell one board from another
 
 Range = tuple[float, float, float]  # lowest, highest, step (0: none)
@@ -38,8 +40,18 @@ class DeviceInfo:
 
 
 def merged_args(config: UsrpConfig, given: dict[str, str]) -> dict[str, str]:
-    """Device arguments: the configuration's, and what is given besides or instead."""
+    """Device arguments: the configuration's, and what is given besides or instead.
+
+    Raises:
+        ConfigError: what is given contradicts it.
+    """
     own = dict(part.split("=", 1) for part in config.device_args().split(","))
+    for key in _CONFIGURED:
+        if key in given and given[key] != own.get(key):
+            raise ConfigError(
+                f"uhd:{key}={given[key]}: is a matter of the device's configuration, which says {own.get(key)}; change "
+                f"it there"
+            )
     return own | given
 
 

@@ -29,6 +29,8 @@ log = logging.getLogger(__name__)
 class UsrpRadio(BoardChannel[Board]):
     """One channel of a USRP. Two radios on one board share its carrier, sample rate and device time."""
 
+    kind = "usrp"
+
     def __init__(
         self,
         resource: str,
