@@ -2,15 +2,13 @@
 
 import json
 import shutil
-import tomllib
 from pathlib import Path
 from typing import Any
 
 import pytest
-import tomli_w
 
-from testbed.experiment.load import preset_text
 from tests.emulated.test_cli import isac, one_line
+from tests.shortened import results_of, shortened
 
 pytestmark = [pytest.mark.emulated, pytest.mark.slow]
 
@@ -22,22 +20,8 @@ SHORT: dict[str, dict[str, Any]] = {
 
 
 def experiment(path: Path, *gone: str, **changes: Any) -> Path:
-    """The preset with fewer trials, without some tables; keywords replace keys, TABLE__KEY."""
-    data = tomllib.loads(preset_text("cooperative"))
-    for table, values in SHORT.items():
-        data[table].update(values)
-    for name, value in changes.items():
-        table, key = name.split("__")
-        data[table][key] = value
-    for table in gone:
-        del data[table]
-    path.write_text(tomli_w.dumps(data), encoding="utf-8")
-    return path
-
-
-def results_of(run: Path) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((run / "results.json").read_text(encoding="utf-8"))
-    return found
+    """The preset with fewer trials."""
+    return shortened(path, "cooperative", SHORT, *gone, **changes)
 
 
 @pytest.fixture(scope="module")
